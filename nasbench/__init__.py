@@ -85,7 +85,15 @@ class _MovedModules:
         "nasbench.costs": "nasbench.measurement.costs",
     }
 
+    neighbour = ("api", "lib")
+    """The modules of NAS-Bench-101 (google-research/nasbench), a benchmark of networks with the same import name."""
+
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if name.partition(".")[2].partition(".")[0] in self.neighbour and name.startswith("nasbench."):
+            raise ModuleNotFoundError(
+                f"{name} belongs to NAS-Bench-101 (google-research/nasbench), which has the same import name as the "
+                f"nasbench in {__path__[0]}; the two need separate environments"
+            )
         for old, new in self.homes.items():
             if name == old or name.startswith(old + "."):
                 return ModuleSpec(name, self, origin=new + name[len(old) :])  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -45,11 +47,23 @@ def doctor(
         console.print_table(("package", "version"), versions)
         for result in results:
             _print_device(result)
+    for place in _neighbours():
+        narrate(
+            f"{place} is another package with the import name nasbench (NAS-Bench-101 of google-research has it too); "
+            "keep the two in separate environments"
+        )
     wrong = [result["device"] for result in results if result["faults"]]
     for result in results:
         for fault in result["faults"]:
             narrate(f"{result['device']}: {fault}")
     return 1 if wrong else 0
+
+
+def _neighbours() -> list[Path]:
+    """Return the other packages called nasbench on the path. Which of them is imported depends on the order there."""
+    ours = Path(__file__).resolve().parents[1]
+    places = dict.fromkeys((Path(entry) / "nasbench").resolve() for entry in sys.path)
+    return [place for place in places if place != ours and (place / "__init__.py").is_file()]
 
 
 def _print_device(result: dict[str, Any]) -> None:

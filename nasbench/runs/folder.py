@@ -54,8 +54,8 @@ _OURS = (".lock",)
 _PARTS = frozenset(
     {
         *("config.yaml", "environment.json", "data.json", "trust.json", "test.json", "journal.log", "journal.log.lock"),
-        *("trials.jsonl", "trials.csv", "front.csv", "report.html"),
-        *("plugins", "latency", "items", "models", "full", "figures", "tables"),
+        *("trials.jsonl", "trials.csv", "front.csv", "report.html", "logged.jsonl"),
+        *("plugins", "latency", "items", "models", "full", "figures", "tables", "tensorboard"),
     }
 )
 """Names of the files and folders of a run, without hidden ones. Other files in the folder are never opened."""
@@ -91,6 +91,7 @@ class RunFolder:
         self.plugins = self.path / "plugins"
         self.trust = self.path / "trust.json"
         self.journal = self.path / "journal.log"
+        self.logged = self.path / "logged.jsonl"
         self.test_metrics = self.path / "test.json"
         self.figures = self.path / "figures"
         self.tables = self.path / "tables"

@@ -54,7 +54,7 @@ GONE: dict[str, str] = {
 _NOT_READ = frozenset(
     {
         *("keep", "workers", "engine", "storage", "device", "time_s", "retry_failed"),
-        *("trial_timeout_s", "trial_cpus", "trial_gpus"),
+        *("trial_timeout_s", "trial_cpus", "trial_gpus", "log"),
     }
 )
 """Settings that only say how a search was carried out. Its results can be read without them."""
@@ -450,6 +450,14 @@ class SearchSettings(BaseModel):
         CommandLine("--retry-failed", reproduce="never"),
         Field(description="when a run is resumed, evaluate its failed trials again"),
     ] = False
+    log: Annotated[
+        Texts,
+        CommandLine("--log", metavar="NAME", repeated=True, parse=_each_listed, reproduce="never"),
+        Field(
+            description="logger that shows each training with its curve: tensorboard, mlflow or wandb, or one that a "
+            "plug-in file registers"
+        ),
+    ] = ()
     reuse: Annotated[
         str | None,
         CommandLine("--reuse", metavar="RUN", parse=_path),

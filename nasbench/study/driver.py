@@ -37,6 +37,7 @@ from nasbench.runs.trainings import trainings_of
 from nasbench.spaces import SlotLike
 from nasbench.study.engines import Engine, Inline, make_engine
 from nasbench.study.evaluators.asked import EvaluateFunction
+from nasbench.study.loggers.logged import LoggedTrials
 from nasbench.study.phases.controls import Controls, RetriedControls
 from nasbench.study.phases.equal_seeds import BareSeeds, EqualSeeds
 from nasbench.study.phases.events import Event, Listener
@@ -119,7 +120,12 @@ def run_search(
             note(message)
         if engine.start_note:
             note(engine.start_note)
-        with _apart_if_it_crashed(run, problem, engine) as engine:
+        with (
+            LoggedTrials(problem.settings.log, run, note) as logged,
+            _apart_if_it_crashed(run, problem, engine) as engine,
+        ):
+            logged.catch_up()
+            listen = logged.listening(listen)
             knowledge = Knowledge.of(problem.space, problem.directions, problem.evaluator, problem.settings.seed)
             sampler = functools.partial(_sampler, problem.settings, knowledge)
             exploration = Exploration(
@@ -142,6 +148,8 @@ def run_search(
                 EqualSeeds(run, problem, engine, listen, began=began).train_on(seeds, checks_costs=False)
             elif refines and run.metric is not None:
                 _refine(run, problem, engine, listen, began)
+            logged.catch_up()  # what no event told, such as the trials of another run that were imported
+            logged.log_verdicts()
         # Only now, because the workers of the engine have ended, so they cannot disturb the measurement.
         time_plans(run, problem, listen)
         run.refresh()

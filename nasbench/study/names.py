@@ -12,6 +12,7 @@ from nasbench.measurement.latency.devices import check_device_name
 from nasbench.objectives import COSTS, PROXY_NAMES, parse_constraint
 from nasbench.runs.settings import SearchSettings
 from nasbench.spaces import load_space
+from nasbench.study.loggers import check_loggers
 from nasbench.tasks.forms import METRICS, TABLE, USER_TASK, is_user_task, kind_of
 from nasbench.tasks.places import find_data
 from nasbench.tasks.recipe import Recipe
@@ -31,7 +32,7 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
     Raises:
         UnknownNameError: If a name does not exist. Suggests the nearest names.
         InputError: If the text of a task is malformed, if the value of a training setting is not allowed, if a
-            constraint is malformed, or if a device profile cannot be read.
+            constraint is malformed, if a device profile cannot be read, or if the package of a logger is missing.
         DataError: If the data of the task does not exist.
         BackboneError: If the weights file `checkpoint` does not exist.
         PluginError: If a file of the user does not exist.
@@ -56,6 +57,7 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
         from nasbench.runs.run import load_run  # imported here, because it imports Optuna
 
         load_run(settings.reuse)
+    check_loggers(settings.log)
     check_device_name(settings.device)
     if not is_user_task(task):  # the recipe of a user's task can have other settings
         Recipe().with_settings(settings.training)

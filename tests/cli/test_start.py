@@ -28,6 +28,7 @@ MISTAKES = {
     "search --backbone nothing.py:build": "no file at",
     "search --task nothing.py:Task": "no file at",
     "search --sampler randm": "'random'",
+    "search --log tensorbord": "'tensorboard'",
     "search --plan ecca": "'eca'",
     "search --plan se --plan stage3=ecca": "stage3: no module named 'ecca'",
     "search --plan stage3=se;stage3=eca": "twice",

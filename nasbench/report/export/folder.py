@@ -28,6 +28,7 @@ from nasbench.errors import InputError, RunError, UnsupportedError
 from nasbench.library.plan import BARE, NECK, Plan
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.report.export.item import RESULTS, Item, SeriesItem, item_of
+from nasbench.report.export.model_card import card_metadata, data_name, timm_config
 from nasbench.report.export.source import DenseParts, model_source
 from nasbench.report.formatting import is_missing
 from nasbench.runs.models import ModelBuilder
@@ -156,9 +157,16 @@ def _write(winner: _Winner, folder: Path) -> None:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    card = _card(winner)
     for name in ("README.md", "example.py"):
         template = environment.get_template(f"export/{name}.j2")
-        text = template.render(config=config, run=run, card=_card(winner), outputs_alone=_outputs_alone(winner))
+        text = template.render(
+            config=config,
+            run=run,
+            card=card,
+            metadata=card_metadata(run, config, card),
+            outputs_alone=_outputs_alone(winner),
+        )
         (folder / name).write_text(text, encoding="utf-8")
     if winner.item is not None:
         winner.item.write(winner.model, folder)
@@ -194,6 +202,7 @@ def _config(winner: _Winner) -> dict[str, Any]:
     if is_stem(builder.backbone) and not takes_covariates(builder.backbone):
         kwargs.pop("covariates", None)  # the task has them, but this model does not read them
     return {
+        **timm_config(builder, _preprocessing(run)),
         "schema_version": 1,
         "backbone": run.settings.backbone,
         "plan": json.loads(winner.plan.text),
@@ -228,6 +237,7 @@ def _card(winner: _Winner) -> dict[str, Any]:
     tested = read_test_metrics(run.folder)["plans"]
     return {
         "title": winner.title,
+        "data": data_name(str(run.settings.task)),
         "row": row,
         "bare": bare,
         "metric": run.metric or next(iter(run.directions)),

@@ -384,7 +384,8 @@ class Exploration(Phase):
             return
         trial = self.ledger.trial(number)
         self.proposer.end(number, trial.state, trial.values, trial.user_attrs)
-        self.run.append_trial(replace(evaluation, number=number))
+        evaluation = replace(evaluation, number=number)
+        self.run.append_trial(evaluation)
         self.add_known(trial, evaluation)
         if evaluation.weights is not None and self.settings.keep == "front":
             # The new plan can dominate plans whose weights were stored. These weights are removed.
@@ -392,7 +393,7 @@ class Exploration(Phase):
             raced = {evaluation.number for evaluation in further if evaluation.number is not None}
             bare = self.seen[BARE.hash]
             self.run.folder.remove_weights(but=[*self.front, *raced, *([] if bare is None else [bare.number])])
-        self.narrate(evaluation_line(number, evaluation, self.directions))
+        self.narrate(evaluation_line(number, evaluation, self.directions), evaluation)
 
     def keeps(self, number: int, evaluation: Evaluation) -> bool:
         """Whether to store the weights of an evaluation: of every plan, or only of the bare backbone and the front."""

@@ -171,7 +171,7 @@ class FurtherSeeds(Phase):
         """Report the evaluation of one further seed to the user."""
         assert evaluation.number is not None
         line = evaluation_line(evaluation.number, evaluation, self.problem.directions)
-        self.narrate(f"{self.noun}seed {evaluation.seed}: {line}")
+        self.narrate(f"{self.noun}seed {evaluation.seed}: {line}", evaluation)
 
     def append_trial(self, evaluation: Evaluation) -> None:
         """Add an evaluation to the trials table."""

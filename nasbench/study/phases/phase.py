@@ -146,9 +146,10 @@ class Phase(ABC):
         """Store the metric of each validation item, if the evaluation has items."""
         self.run.folder.save_items(evaluation.plan_hash, evaluation.seed, evaluation.items)
 
-    def narrate(self, message: str) -> None:
-        """Send the listener an event with one line of text and the progress of the phase."""
-        self.listen(Event(self.title or self.stage, self.done, self.total, message))
+    def narrate(self, message: str, evaluation: Evaluation | None = None) -> None:
+        """Send the listener an event: one line of text, the progress of the phase, and an evaluation just recorded."""
+        told = None if evaluation is None else evaluation.record
+        self.listen(Event(self.title or self.stage, self.done, self.total, message, told))
 
 
 def evaluation_line(number: int, evaluation: Evaluation, directions: Iterable[str]) -> str:

@@ -7,12 +7,14 @@ import sys
 import sysconfig
 import textwrap
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
+import yaml
 
 import nasbench as nb
 from nasbench import cli
@@ -23,6 +25,7 @@ from nasbench.library.modules import module_specs
 from nasbench.library.plan import Plan
 from nasbench.report.export import export_trial
 from nasbench.report.export.inline import Inliner
+from nasbench.report.export.model_card import card_metadata
 from nasbench.report.export.source import model_source
 from nasbench.report.export.table import table_text
 from nasbench.tasks._series import calendar
@@ -220,6 +223,59 @@ def test_a_stranger_can_use_it(run, bare_python, tmp_path):
     card = (out / "README.md").read_text()
     assert f"trial {number} of" in card
     assert f"{int(run.trials().params.iloc[-1]):,}" in card
+
+
+def test_the_folder_is_a_repository_of_the_hub(run, tmp_path):
+    """The card is read by the Hub's library, and timm itself loads the bare network from the folder."""
+    from huggingface_hub import ModelCard
+
+    bare, best = (
+        export_trial(run, number, tmp_path / f"out{number}") for number in (0, int(run.trials().number.max()))
+    )
+    card = ModelCard.load(bare / "README.md")
+    assert card.data.library_name == "timm"
+    assert card.data.pipeline_tag == "image-classification"
+    assert card.data.metrics == ["accuracy"]
+    result = next(each for each in card.data.eval_results if each.dataset_split == "validation")
+    row = run.trials().set_index("number").loc[0]
+    assert (result.dataset_name, result.metric_type) == ("digits", "accuracy")
+    compared = run.finalists().set_index("number")
+    assert result.metric_value == pytest.approx(compared.accuracy.get(0, row.accuracy))
+    model = timm.create_model(f"local-dir:{bare}", pretrained=True).eval()
+    assert model.pretrained_cfg["label_names"] == [str(digit) for digit in range(10)]
+    assert "license" not in json.loads((bare / "config.json").read_text())["pretrained_cfg"]
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model(x), run.build(0)(x))
+    # timm knows no inserted modules: it must refuse the weights instead of leaving some out
+    assert ModelCard.load(best / "README.md").data.library_name == "pytorch"
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*nasbench"):
+        timm.create_model(f"local-dir:{best}", pretrained=True)
+
+
+def test_a_card_tells_intervals_and_no_folders():
+    settings = SimpleNamespace(task="folder:/home/me/my flowers", backbone="resnet18.a1_in1k", pretrained=True)
+    run = SimpleNamespace(settings=settings, path=Path("runs/one"))
+    config = {"kind": "classification", "plan": {"stage1": "se"}, "run": {"trial": 3}, "architecture": "resnet18"}
+    row = {"accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": float("nan"), "seeds": 3}
+    card = {"row": row, "metric": "accuracy", "test": {"loss": float("nan"), "accuracy": 0.875}}
+    text = card_metadata(run, config, card)
+    told = yaml.safe_load(text)
+    assert "/home" not in text
+    assert told["base_model"] == "timm/resnet18.a1_in1k"
+    assert "license" not in told
+    validation, test = told["model-index"][0]["results"]
+    assert validation["dataset"] == {"name": "my flowers", "type": "my-flowers", "split": "validation"}
+    assert validation["metrics"][0] == {
+        "type": "accuracy", "value": 0.9, "name": "validation accuracy, mean of 3 seeds", "args": {"seeds": 3}
+    }  # fmt: skip
+    assert [metric["value"] for metric in test["metrics"]] == [0.875]  # a metric without a value is left out
+    row["accuracy_high"] = 0.95
+    (metric,) = yaml.safe_load(card_metadata(run, config, card))["model-index"][0]["results"][0]["metrics"]
+    assert metric["name"] == "validation accuracy, mean of 3 seeds (95 %: 0.85 to 0.95)"
+    assert metric["args"] == {"seeds": 3, "low": 0.85, "high": 0.95, "confidence": 0.95}
+    settings.task = "timm:hfds/org/flowers"
+    assert yaml.safe_load(card_metadata(run, config, card))["datasets"] == ["org/flowers"]
 
 
 @pytest.mark.parametrize("backbone", ["informer", "patchtst"])
