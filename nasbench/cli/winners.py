@@ -67,11 +67,15 @@ def export(
 def train(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     trial: Annotated[int, typer.Option(metavar="N", help="The trial whose plan is trained.")],
-    epochs: Annotated[int, typer.Option(metavar="E", min=1, help="Number of epochs of the full budget.")],
+    epochs: Annotated[
+        int, typer.Option(metavar="E", min=1, max=1_000_000, help="Number of epochs of the full budget.")
+    ],
     seeds: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Number of seeds for each model. By default the seeds with which the run trained the plan."
+            min=1,
+            max=1000,
+            help="Number of seeds for each model. By default the seeds with which the run trained the plan.",
         ),
     ] = None,
     out: CopyTo = None,
