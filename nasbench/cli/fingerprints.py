@@ -34,7 +34,7 @@ def fingerprint(
         typer.Option("--exact/--estimate", help="Whole Jacobian, or a sample of it. The default depends on the size."),
     ] = None,
     trial: Annotated[
-        int | None, typer.Option(metavar="N", help="Measure the trained plan of this trial of a run.")
+        int | None, typer.Option(metavar="N", min=0, help="Measure the trained plan of this trial of a run.")
     ] = None,
     figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a picture as .svg, .png or .pdf.")] = None,
     modules: Modules = None,

@@ -44,7 +44,8 @@ def report(
 def power(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     effect: Annotated[
-        float | None, typer.Option(metavar="D", help="A difference of the metric, in its own unit, such as 0.01.")
+        float | None,
+        typer.Option(metavar="D", min=0, help="A difference of the metric, in its own unit, such as 0.01."),
     ] = None,
     trust: Trust = False,
     as_json: AsJson = False,

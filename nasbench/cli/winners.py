@@ -17,7 +17,7 @@ from nasbench.text import narrate
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    trial: Annotated[int | None, typer.Option(metavar="N", help="Export the model of this trial.")] = None,
+    trial: Annotated[int | None, typer.Option(metavar="N", min=0, help="Export the model of this trial.")] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="The folder for the model, or the file for the table.")
     ] = None,
@@ -66,7 +66,7 @@ def export(
 @app.command()
 def train(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    trial: Annotated[int, typer.Option(metavar="N", help="The trial whose plan is trained.")],
+    trial: Annotated[int, typer.Option(metavar="N", min=0, help="The trial whose plan is trained.")],
     epochs: Annotated[
         int, typer.Option(metavar="E", min=1, max=1_000_000, help="Number of epochs of the full budget.")
     ],
