@@ -15,6 +15,7 @@ from nasbench.text import MAX_SIDE, MAX_STEPS
 __all__ = [
     "PLAN_HELP",
     "AsJson",
+    "Command",
     "CopyTo",
     "Lookback",
     "Modules",
@@ -44,7 +45,23 @@ class _InOrder(typer.core.TyperGroup):
         return sorted(super().list_commands(ctx), key=_ORDER.index)
 
 
-app = typer.Typer(
+class Command(typer.core.TyperCommand):
+    """A command whose stdout has only what the command itself prints. Prints of plug-ins go to stderr."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with console.only_output_on_stdout():
+            return super().invoke(ctx)
+
+
+class _App(typer.Typer):
+    """An application whose commands are of the class `Command` by default."""
+
+    def command(self, *args: Any, **settings: Any) -> Any:
+        return super().command(*args, **{"cls": Command, **settings})
+
+
+app = _App(
     cls=_InOrder,
     name="nasbench",
     help="Which plug-and-play modules help a network, where, at what real cost, and how sure that is.",

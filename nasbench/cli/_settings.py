@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
-import typer.core
 import typer.main
+
+from nasbench.cli._app import Command
 
 if TYPE_CHECKING:
     from nasbench.runs.settings import CommandLine
@@ -23,7 +24,7 @@ _METAVARS: Mapping[Any, str] = {int: "<int>", int | None: "<int>"}
 """The placeholder in the help text for values of these types."""
 
 
-class SettingsCommand(typer.core.TyperCommand):
+class SettingsCommand(Command):
     """A command that takes settings as options, before the options of its own signature.
 
     The options are made when the command is used and not before. Making them imports pydantic, which would slow down

@@ -4,23 +4,80 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from nasbench.errors import InputError
 from nasbench.text import printable
 
-__all__ = ["SCHEMA_VERSION", "check_file", "print_json", "print_table", "print_text", "shown", "width", "write_file"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "check_file",
+    "only_output_on_stdout",
+    "print_json",
+    "print_table",
+    "print_text",
+    "shown",
+    "width",
+    "write_file",
+]
 
 SCHEMA_VERSION = 1
 """Version of every `--json` document: `{"schema_version", "kind", "data"}`."""
 
+_stdout: TextIO | None = None
+"""Where a running command writes its data. None outside of `only_output_on_stdout`."""
+
 _UNSHOWN = re.compile(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _PIPE_WIDTH = 200  # width of a table in a file or a pipe, which have no terminal width
+
+
+@contextmanager
+def only_output_on_stdout() -> Iterator[None]:
+    """Let only the functions of this file write to stdout. All other prints go to stderr.
+
+    So a plug-in, a library or a worker process can print at any time, and the output of the command stays parseable.
+    """
+    global _stdout
+    before, given = _stdout, sys.stdout
+    descriptor = _descriptor(given)
+    # Processes that are started inherit the descriptor, so the stream alone is not enough.
+    kept = os.dup(descriptor) if descriptor is not None else None
+    try:
+        if kept is None or descriptor is None:
+            _stdout = given
+        else:
+            given.flush()
+            _stdout = os.fdopen(kept, "w", encoding=given.encoding, errors=given.errors, closefd=False)
+            os.dup2(2, descriptor)
+        with redirect_stdout(sys.stderr):
+            yield
+            _stdout.flush()
+    finally:
+        _stdout = before
+        if kept is not None and descriptor is not None:
+            os.dup2(kept, descriptor)
+            os.close(kept)
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    """Return the descriptor of the stdout of this process. None if the stream is another one, as in a notebook."""
+    try:
+        number = stream.fileno()
+        os.fstat(2)
+    except (AttributeError, OSError, ValueError):  # io.UnsupportedOperation is an OSError and a ValueError
+        return None
+    return number if number == 1 else None
+
+
+def _output() -> TextIO:
+    return _stdout or sys.stdout
 
 
 def print_json(kind: str, data: Any) -> None:
@@ -36,7 +93,7 @@ def print_json(kind: str, data: Any) -> None:
     # written as escapes.
     if not text.isascii():
         text = _UNSHOWN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
-    sys.stdout.write(text + "\n")
+    _output().write(text + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
@@ -55,12 +112,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         table.add_row(*[Text(_cell(value)) for value in row])
     if title:
         print_text(title)
-    Console(width=width()).print(table)
+    Console(file=_output(), width=width()).print(table)
 
 
 def width() -> int:
     """Return the width of tables and pages in characters: the terminal's width, or a fixed one without a terminal."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
+    return shutil.get_terminal_size().columns if _output().isatty() else _PIPE_WIDTH
 
 
 def check_file(file: Path | None) -> None:
@@ -104,7 +161,7 @@ def shown(path: Path) -> str:
 
 def print_text(text: str) -> None:
     """Print text on stdout. Terminal escapes in it are removed."""
-    sys.stdout.write(printable(text).rstrip("\n") + "\n")
+    _output().write(printable(text).rstrip("\n") + "\n")
 
 
 def _cell(value: Any) -> str:
