@@ -17,6 +17,7 @@ __all__ = [
     "AsJson",
     "Command",
     "CopyTo",
+    "Force",
     "Lookback",
     "Modules",
     "Series",
@@ -79,6 +80,7 @@ Modules = Annotated[list[str] | None, typer.Option("--modules", metavar="PATH", 
 Trust = Annotated[
     bool, typer.Option("--trust", help="Execute the Python code in a run that you did not make on this machine.")
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist already.")]
 CopyTo = Annotated[
     Path | None,
     typer.Option(

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
@@ -120,32 +120,74 @@ def width() -> int:
     return shutil.get_terminal_size().columns if _output().isatty() else _PIPE_WIDTH
 
 
-def check_file(file: Path | None) -> None:
-    """Check that `--out` names a file and not a folder. A command does this before the work whose result it writes.
+def check_file(file: Path | None, *, force: bool, option: str = "--out") -> None:
+    """Check that an option names a file that can be written. A command does this before the work whose result it is.
+
+    Args:
+        file: The file. None if the option was not given.
+        force: Whether an existing file may be replaced.
+        option: The option, for messages.
 
     Raises:
-        InputError: If `file` is a folder or has no name.
+        InputError: If `file` is a folder or has no name, if it exists and may not be replaced, or if its folder cannot
+            be written.
     """
-    if file is not None and (not file.name or _is_folder(file)):
-        raise InputError(f"--out {str(file)!r} is a folder; give the name of a file")
+    if file is None:
+        return
+    if not file.name or _holds(file.is_dir):
+        raise InputError(f"{option} {str(file)!r} is a folder; give the name of a file")
+    # A device or a pipe, such as /dev/stdout, loses nothing.
+    if not force and _holds(file.is_file):
+        raise InputError(f"{option} {file} exists already; give another name, or --force to replace it")
+    _check_place(file, option)
 
 
-def _is_folder(path: Path) -> bool:
+def check_folder(folder: Path | None, *, force: bool) -> None:
+    """Check that `--out` names a folder that can be written, as `check_file`.
+
+    Raises:
+        InputError: If `folder` is a file, if it contains something and may not be written to, or if it cannot be
+            written.
+    """
+    if folder is None:
+        return
+    if _holds(folder.exists) and not _holds(folder.is_dir):
+        raise InputError(f"--out {folder} is a file; give the name of a folder")
+    _check_place(folder / "file", "--out")
+    if not force and _holds(lambda: any(folder.iterdir())):
+        raise InputError(
+            f"--out {folder} contains files already; give another folder, or --force to replace those of the same name"
+        )
+
+
+def _check_place(file: Path, option: str) -> None:
+    """Check that a file can be created, in a folder that need not exist yet."""
+    place = next((parent for parent in file.parents if _holds(parent.exists)), None)
+    if place is not None and not _holds(place.is_dir):
+        raise InputError(f"{option}: cannot write {file}: {place} is not a folder")
+    if place is not None and not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"{option}: cannot write {file}: the folder {place} is not yours to write; choose another")
+
+
+def _holds(question: Callable[[], bool]) -> bool:
+    """Return the answer to a question about a path. False if it cannot be answered, for instance for too long a name.
+
+    Writing reports such a fault.
+    """
     try:
-        return path.is_dir()
-    except (OSError, ValueError):  # for instance, the name is too long, which `write_file` reports
+        return question()
+    except (OSError, ValueError):
         return False
 
 
 def write_file(file: Path, text: str) -> None:
-    """Write the file that `--out` names, and create its folder. An existing file is replaced.
+    """Write the file that `--out` names, and create its folder. An existing file is replaced: see `check_file`.
 
     Raises:
         InputError: If the file cannot be written.
     """
     from nasbench.files import write_text  # imported here, because it imports YAML, which `--help` does not need
 
-    check_file(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, text)

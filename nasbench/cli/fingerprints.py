@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, Lookback, Modules, Series, Size, Trust, app, input_size, load_plugins
+from nasbench.cli._app import AsJson, Force, Lookback, Modules, Series, Size, Trust, app, input_size, load_plugins
 from nasbench.errors import InputError
 from nasbench.text import human, narrate
 
@@ -37,6 +37,7 @@ def fingerprint(
         int | None, typer.Option(metavar="N", min=0, help="Measure the trained plan of this trial of a run.")
     ] = None,
     figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a picture as .svg, .png or .pdf.")] = None,
+    force: Force = False,
     modules: Modules = None,
     trust: Trust = False,
     as_json: AsJson = False,
@@ -47,6 +48,7 @@ def fingerprint(
 
     Example: nasbench fingerprint coord_attention --size 16x16 --figure coord.svg
     """
+    console.check_file(figure, force=force, option="--figure")
     load_plugins(modules)
     if trial is not None:
         from nasbench.runs.run import load_run
@@ -138,6 +140,7 @@ def suggest(
         int, typer.Option(min=1, max=1000, help="Number of modules proposed for each missing property.")
     ] = 3,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the modules as a space for `search`.")] = None,
+    force: Force = False,
     modules: Modules = None,
     trust: Trust = False,
     as_json: AsJson = False,
@@ -150,7 +153,7 @@ def suggest(
     """
     from nasbench.report.hosts import check_host, is_backbone
 
-    console.check_file(out)
+    console.check_file(out, force=force)
     load_plugins(modules)
     check_host(host)
     from nasbench.report.suggestion import suggest as advise

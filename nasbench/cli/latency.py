@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import PLAN_HELP, AsJson, Lookback, Modules, Series, Size, Trust, app, load_plugins
+from nasbench.cli._app import PLAN_HELP, AsJson, Force, Lookback, Modules, Series, Size, Trust, app, load_plugins
 from nasbench.cli._hosts import Fill, Head, Host, Neck, Scale, Set, Task, host_of_options
 from nasbench.errors import DeviceError, InputError
 from nasbench.text import duration_s, human, narrate
@@ -64,6 +64,7 @@ def profile(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="File for the device profile or raw samples.")
     ] = None,
+    force: Force = False,
     modules: Modules = None,
     trust: Trust = False,
     as_json: AsJson = False,
@@ -84,7 +85,7 @@ def profile(
     check_device_name(device)
     check_mode(mode or MODES[0], amp or AMP[0])
     check_threads(threads)
-    console.check_file(out)
+    console.check_file(out, force=force)
     given = {"device": device, "mode": mode, "channels_last": channels_last, "amp": amp, "threads": threads}
     options = {"time_s": duration_s(time), "seed": seed, **{k: v for k, v in given.items() if v is not None}}
     of_task = {"neck": neck, "head": head, "scale": scale, "fill": fill}

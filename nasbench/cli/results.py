@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, CopyTo, Trust, app
+from nasbench.cli._app import AsJson, CopyTo, Force, Trust, app
 from nasbench.errors import InputError, NothingMatched
 from nasbench.text import clean, narrate
 
@@ -109,6 +109,7 @@ def runs(
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run folders.")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the plot and tables to this folder.")] = None,
+    force: Force = False,
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
@@ -120,6 +121,7 @@ def compare(
     """
     from nasbench.runs.run import load_run
 
+    console.check_folder(out, force=force)
     opened = [load_run(path, trust=trust) for path in runs]
     from nasbench.report.comparison import compare as compared
 

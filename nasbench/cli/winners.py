@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, CopyTo, Trust, app
+from nasbench.cli._app import AsJson, CopyTo, Force, Trust, app
 from nasbench.cli.results import narrate_damage
 from nasbench.errors import InputError
 from nasbench.text import narrate
@@ -23,6 +23,7 @@ def export(
     ] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx and check it with onnxruntime.")] = False,
     format: Annotated[str | None, typer.Option(help="Export the trials table as csv, json, md or latex.")] = None,
+    force: Force = False,
     trust: Trust = False,
 ) -> None:
     """Export the model of a trial, or the table of all trials.
@@ -41,7 +42,7 @@ def export(
         if onnx:
             raise InputError("--onnx exports a model and cannot be combined with --format")
         check_format(format)
-        console.check_file(out)
+        console.check_file(out, force=force)
         opened = load_run(run, trust=trust)
         text = trials_text(opened, format)
         narrate_damage(opened)
@@ -54,11 +55,12 @@ def export(
     assert trial is not None
     if out is None:
         raise InputError("--trial needs --out DIR, the folder to write")
+    console.check_folder(out, force=force)
     opened = load_run(run, trust=trust)
     opened.plan_of(trial)  # a wrong number is an error before torch is imported
     from nasbench.report.export.folder import export_trial  # imported here, because it imports torch
 
-    folder = export_trial(opened, trial, out, onnx=onnx)
+    folder = export_trial(opened, trial, out, onnx=onnx, force=force)
     narrate_damage(opened)
     narrate(f"model: {folder}; next: cd {folder} && python example.py")
 
