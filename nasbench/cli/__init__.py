@@ -80,6 +80,11 @@ def _run(arguments: Sequence[str] | None) -> int:
             fault = _argument_meant(error) or _number_meant(error) or error.format_message()
             narrate(mask_passwords(f"error: {fault}") + "\nsee `nasbench --help` or `nasbench COMMAND --help`")
             return InputError.exit_code
+        from nasbench.library.faults import fault_place, fault_text  # imported here, because most commands succeed
+
+        if fault_place(error):  # a module of the user's plan
+            narrate(mask_passwords(f"error: {fault_text(error)}"))
+            return InputError.exit_code
         return _bug()
 
 
