@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
@@ -35,7 +35,11 @@ _stdout: TextIO | None = None
 """Where a running command writes its data. None outside of `only_output_on_stdout`."""
 
 _UNSHOWN = re.compile(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_PIPE_WIDTH = 200  # width of a table in a file or a pipe, which have no terminal width
+_PIPE_WIDTH = 100_000
+"""Width of a table in a file or a pipe, where no line is broken, so that other programs can read it."""
+
+_WORD = 12
+"""Texts of at most this many characters are not broken in a table."""
 
 
 @contextmanager
@@ -96,23 +100,68 @@ def print_json(kind: str, data: Any) -> None:
     _output().write(text + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
-    """Print a table on stdout. Columns with only numbers are aligned to the right."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", *, optional: Collection[str] = ()
+) -> None:
+    """Print a table on stdout. Columns with only numbers are aligned to the right.
+
+    On a terminal that is too narrow, texts are broken but numbers and titles are not. If this does not help, each row
+    is printed as a block with one line for each column. In a pipe nothing is broken.
+
+    Args:
+        columns: The titles.
+        rows: One value for each column.
+        title: A line above the table.
+        optional: Columns that are left out on a terminal that is too narrow.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     rows = [list(row) for row in rows]
+    if _least_width(columns, rows) > width():
+        kept = [index for index, column in enumerate(columns) if column not in optional]
+        columns, rows = [columns[index] for index in kept], [[row[index] for index in kept] for row in rows]
+    cells = [[_cell(value) for value in row] for row in rows]
+    if title:
+        print_text(title)
+    if _least_width(columns, rows) > width():
+        names = max(map(len, columns))
+        print_text("\n\n".join("\n".join(_blocks(columns, row, names)) for row in cells))
+        return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for index, column in enumerate(columns):
         numeric = all(isinstance(row[index], (int, float)) for row in rows if row[index] not in ("", None))
-        table.add_column(Text(printable(str(column))), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
+        whole = not _is_text(column, [row[index] for row in rows])
+        justify: Any = "right" if numeric else "left"
+        table.add_column(Text(printable(str(column))), justify=justify, overflow="fold", no_wrap=whole)
+    for row in cells:
         # Cells are `Text`, because rich would interpret brackets in a plain string as markup.
-        table.add_row(*[Text(_cell(value)) for value in row])
-    if title:
-        print_text(title)
+        table.add_row(*map(Text, row))
     Console(file=_output(), width=width()).print(table)
+
+
+def _is_text(column: str, values: Sequence[Any]) -> bool:
+    """Return whether a column is broken on a narrow terminal: it has texts that are longer than a word or a number."""
+    return any(isinstance(value, str) and len(value) > max(_WORD, len(column)) for value in values)
+
+
+def _least_width(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
+    """Return the smallest width of a table whose numbers, words and titles are not broken."""
+    widths = []
+    for index, column in enumerate(columns):
+        values = [row[index] for row in rows]
+        longest = _WORD if _is_text(column, values) else max((len(_cell(value)) for value in values), default=0)
+        widths.append(max(len(column), longest))
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _blocks(columns: Sequence[str], row: Sequence[str], names: int) -> Iterator[str]:
+    for column, cell in zip(columns, row, strict=True):
+        room = max(width() - names - 2, _WORD)
+        first, *more = [cell[start : start + room] for start in range(0, len(cell), room)] or [""]
+        yield f"{column:{names}}  {first}".rstrip()
+        yield from (f"{'':{names}}  {part}" for part in more)
 
 
 def width() -> int:
