@@ -67,6 +67,9 @@ def message_of(error: BaseException) -> str:
 _LONGEST_NAME = 80
 """A message repeats at most this many characters of an unknown name."""
 
+_FEW = 12
+"""A message lists all known names if there are at most this many."""
+
 _SHORTEST_PART = 3
 """If a user types only a part of a name, the name is suggested if the part has at least this many characters. A
 shorter part occurs in too many names."""
@@ -75,24 +78,32 @@ shorter part occurs in too many names."""
 def nearest(name: str, known: Sequence[str]) -> list[str]:
     """Return at most three names: first those that are similar to `name`, then those that contain it.
 
-    Case, blanks and hyphens make no difference. So "SE" finds "se", and "FIVE" finds "five-properties".
+    Case, blanks and hyphens make no difference. So "FIVE" finds "five-properties", and "SE" finds "se" alone. The
+    initials of a name find it too, as "lr" finds "learning_rate".
     """
     wanted, plain = _plain(name), {_plain(known_name): known_name for known_name in reversed(known)}
+    if wanted in plain:
+        return [plain[wanted]]
+    short = [known_name for known_name in plain if len(wanted) > 1 and wanted == _initials(known_name)]
     like = difflib.get_close_matches(wanted, plain, n=3, cutoff=0.5)
     longer = (
         [known_name for known_name in sorted(plain, key=len) if wanted in known_name]
         if len(wanted) >= _SHORTEST_PART
         else []
     )
-    return [plain[known_name] for known_name in dict.fromkeys([*like, *longer])][:3]
+    return [plain[known_name] for known_name in dict.fromkeys([*short, *like, *longer])][:3]
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s-]", "_", name.strip().lower())
 
 
+def _initials(plain: str) -> str:
+    return "".join(word[:1] for word in plain.split("_"))
+
+
 class UnknownNameError(InputError):
-    """A name that does not exist. The message suggests the nearest names.
+    """A name that does not exist. The message suggests the nearest names, and lists all of them if they are few.
 
     Args:
         kind: The kind of the name, in the singular ("module", "slot", "backbone").
@@ -108,8 +119,8 @@ class UnknownNameError(InputError):
         message = f"no {kind} named {shown!r}"
         if near:
             message += "; did you mean " + " or ".join(repr(n) for n in near) + "?"
-        elif len(self.known) <= 12:
-            message += "; known: " + (", ".join(self.known) or "none")
+        if len(self.known) <= _FEW and not (near and hint):
+            message += f"{' ' if near else '; '}known: {', '.join(self.known) or 'none'}"
         if hint:
             message += f" ({hint})"
         super().__init__(message)

@@ -11,7 +11,16 @@ from nasbench.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["clean", "csv_text", "duration_s", "human", "mask_passwords", "narrate", "printable"]
+__all__ = [
+    "MAX_SIDE", "MAX_STEPS", "clean", "csv_text", "duration_s", "human", "mask_passwords", "narrate", "number_text",
+    "printable",
+]  # fmt: skip
+
+MAX_SIDE = 16_384
+"""Largest side of an image that a user can ask for, in pixels. Usual images are smaller."""
+
+MAX_STEPS = 1_000_000
+"""Largest number of steps or series that a user can ask for."""
 
 _PASSWORDS = (
     # The match goes to the last @ of the line, because a password that was not quoted can contain an @, a slash or a
@@ -127,6 +136,38 @@ def human(value: float, unit: str = "") -> str:
         if abs(value) >= factor:
             return f"{value / factor:.3g} {letter}{unit}"
     return f"{value:.4g}{' ' + unit if unit else ''}"
+
+
+def number_text(
+    kind: type,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> str:
+    """Return in words which numbers are allowed.
+
+    Args:
+        kind: int or float.
+        least: Smallest allowed number. None if there is none.
+        most: Largest allowed number. None if there is none.
+        above: Allowed numbers are greater than this.
+        below: Allowed numbers are smaller than this.
+
+    Example:
+        >>> number_text(int, least=1, most=1000)
+        'a whole number from 1 to 1,000'
+        >>> number_text(float, least=0, below=1)
+        'a number of at least 0 and below 1'
+    """
+    if kind is int and below is not None:
+        most, below = below - 1, None
+    noun = "a whole number" if kind is int else "a number"
+    if least is not None and most is not None:
+        return f"{noun} from {least:,} to {most:,}"
+    given = (("of at least", least), ("above", above), ("of at most", most), ("below", below))
+    return " ".join([noun, " and ".join(f"{word} {limit:,}" for word, limit in given if limit is not None)]).strip()
 
 
 def duration_s(text: str) -> float:

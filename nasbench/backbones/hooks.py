@@ -73,15 +73,17 @@ class Plugin(nn.Module):
         module: The module f, `(B, C, *S) -> (B, C, *S)`.
         form: The layout of the map in the backbone.
         gated: Whether there is a gate. Without a gate the plug-in computes `f(x)`.
+        place: The plan and the slot, for messages about a fault of the module.
     """
 
+    is_plugin = True  # by which `nasbench.library.faults` recognises it without torch
     order: Tensor | None
     back: Tensor | None
     running: InputHook | None = None  # `attach` sets it
 
-    def __init__(self, module: nn.Module, form: MapFormat, *, gated: bool) -> None:
+    def __init__(self, module: nn.Module, form: MapFormat, *, gated: bool, place: str = "") -> None:
         super().__init__()
-        self.module, self.form = module, form
+        self.module, self.form, self.place = module, form, place
         self.gate = nn.Parameter(torch.zeros(())) if gated else None
         # `order` and `back` are buffers, so that they move with the model. They are not in the state dict, because they
         # depend only on the backbone.
@@ -99,7 +101,11 @@ class Plugin(nn.Module):
         if isinstance(x, Proxy):
             return graph_node(self, x, *(_graph_inputs(x) if self.form.folded else ()))
         inner, prefix = self.form.split(x, self.order, _image(given) if given else self._image())
-        y = self.form.join(self.module(inner), prefix, self.back).to(x.dtype)
+        y = self.module(inner)
+        # The shapes of a trace are symbols, and comparing them would add nodes or guards to its graph.
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()) and y.shape != inner.shape:
+            raise ValueError(f"the module returns {tuple(y.shape)} for {tuple(inner.shape)}, but must keep the shape")
+        y = self.form.join(y, prefix, self.back).to(x.dtype)
         if self.gate is not None:
             y = x + self.gate.to(x.dtype) * (y - x)
         return y.contiguous() if x.is_contiguous() else y

@@ -19,6 +19,7 @@ from nasbench.backbones.replacement import Replacement, put_back, replace_module
 from nasbench.errors import InputError, PlanError, UnsupportedError
 from nasbench.library import building, expression
 from nasbench.library.plan import NECK, Plan
+from nasbench.text import clean
 
 __all__ = [
     "bare_state_dict", "freeze_backbone", "frozen_norms", "host_of", "insert", "parameter_groups", "plan_of",
@@ -115,9 +116,7 @@ def _insert_into(
         places = slots(host, size)
     plan = plan.resolve([slot.name for slot in places])
     plugins = {
-        slot.name: _plugin(plan[slot.name], slot, identity_init)
-        for slot in places
-        if slot.name in plan and slot.name != NECK
+        slot.name: _plugin(plan, slot, identity_init) for slot in places if slot.name in plan and slot.name != NECK
     }
     # Modules are replaced before hooks are attached, because a hook would be lost with its module.
     taken |= replace_modules(model, replace, size) if replace and size else {}
@@ -137,13 +136,15 @@ def _refuse_for_modules(given: Mapping[str, object]) -> None:
         raise InputError(f"{', '.join(refused)}: only for a backbone given by name, but this backbone is a module")
 
 
-def _plugin(part: expression.Expression, slot: Slot, identity_init: bool) -> Plugin:
+def _plugin(plan: Plan, slot: Slot, identity_init: bool) -> Plugin:
+    part = plan[slot.name]
     try:
         module = building.build(part, channels=slot.channels, dims=slot.dims, rowwise=slot.rows_are_series)
     except UnsupportedError as error:
         place = f"{slot.channels} channels, {'x'.join(map(str, slot.size))}, {slot.layout}"
         raise PlanError(f"slot {slot.name} ({place}): {error}") from error
-    return Plugin(module, slot.format, gated=identity_init and not part.starts_as_identity)
+    place = f"plan {clean(plan.typed, 100)}, slot {slot.name}"
+    return Plugin(module, slot.format, gated=identity_init and not part.starts_as_identity, place=place)
 
 
 def host_of(model: nn.Module) -> nn.Module:

@@ -26,7 +26,7 @@ from nasbench.cli import (  # noqa: F401  # each of these files registers its co
 )
 from nasbench.cli._app import app
 from nasbench.errors import InputError, NasbenchError
-from nasbench.text import mask_passwords, narrate
+from nasbench.text import mask_passwords, narrate, number_text
 
 __all__ = ["app", "main"]
 
@@ -77,10 +77,29 @@ def _run(arguments: Sequence[str] | None) -> int:
         return InputError.exit_code
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the option parser
-            fault = _argument_meant(error) or error.format_message()
+            fault = _argument_meant(error) or _number_meant(error) or error.format_message()
             narrate(mask_passwords(f"error: {fault}") + "\nsee `nasbench --help` or `nasbench COMMAND --help`")
             return InputError.exit_code
+        from nasbench.library.faults import fault_place, fault_text  # imported here, because most commands succeed
+
+        if fault_place(error):  # a module of the user's plan
+            narrate(mask_passwords(f"error: {fault_text(error)}"))
+            return InputError.exit_code
         return _bug()
+
+
+def _number_meant(error: Any) -> str:
+    """Return the message for an option whose value is not an allowed number. For any other error, return ""."""
+    cause, param = error.__cause__, getattr(error, "param", None)
+    if param is None or not hasattr(cause, "errors"):  # typer checks values with pydantic
+        return ""
+    fault = cause.errors()[0]
+    about = param.get_runtime_param().parameter_info
+    if fault["type"].startswith(("int", "float", "greater", "less")):
+        kind = float if fault["type"].startswith("float") else int
+        name = param.opts[0] if param.param_type_name == "option" else param.name
+        return f"{name} {fault['input']}: expected {number_text(kind, least=about.min, most=about.max)}"
+    return ""
 
 
 def _bug() -> int:

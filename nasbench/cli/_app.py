@@ -10,12 +10,17 @@ import typer.core
 
 from nasbench.cli import console
 from nasbench.errors import InputError
+from nasbench.text import MAX_SIDE, MAX_STEPS
 
 __all__ = [
     "PLAN_HELP",
     "AsJson",
+    "Command",
     "CopyTo",
+    "Force",
+    "Lookback",
     "Modules",
+    "Series",
     "Size",
     "Trust",
     "app",
@@ -41,7 +46,23 @@ class _InOrder(typer.core.TyperGroup):
         return sorted(super().list_commands(ctx), key=_ORDER.index)
 
 
-app = typer.Typer(
+class Command(typer.core.TyperCommand):
+    """A command whose stdout has only what the command itself prints. Prints of plug-ins go to stderr."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with console.only_output_on_stdout():
+            return super().invoke(ctx)
+
+
+class _App(typer.Typer):
+    """An application whose commands are of the class `Command` by default."""
+
+    def command(self, *args: Any, **settings: Any) -> Any:
+        return super().command(*args, **{"cls": Command, **settings})
+
+
+app = _App(
     cls=_InOrder,
     name="nasbench",
     help="Which plug-and-play modules help a network, where, at what real cost, and how sure that is.",
@@ -59,6 +80,7 @@ Modules = Annotated[list[str] | None, typer.Option("--modules", metavar="PATH", 
 Trust = Annotated[
     bool, typer.Option("--trust", help="Execute the Python code in a run that you did not make on this machine.")
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist already.")]
 CopyTo = Annotated[
     Path | None,
     typer.Option(
@@ -67,7 +89,13 @@ CopyTo = Annotated[
         help="Copy the run to this new folder and work on the copy. For a run that is read-only.",
     ),
 ]
-Size = Annotated[int | None, typer.Option("--size", metavar="PX", help="Image side in pixels.")]
+Size = Annotated[int | None, typer.Option("--size", metavar="PX", min=1, max=MAX_SIDE, help="Image side in pixels.")]
+Lookback = Annotated[
+    int, typer.Option(metavar="L", min=1, max=MAX_STEPS, help="Number of input steps of a forecasting backbone.")
+]
+Series = Annotated[
+    int, typer.Option(metavar="N", min=1, max=MAX_STEPS, help="Number of series of a forecasting backbone.")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -95,9 +123,6 @@ def input_size(backbone: str, size: int | None, lookback: int = 96, series: int 
         size: Image side in pixels. It gives `(3, size, size)`. Not used for a forecasting backbone.
         lookback: Number of input steps of a forecasting backbone. Its input size is `(lookback, series)`.
         series: Number of series of a forecasting backbone.
-
-    Raises:
-        InputError: If `size` is below 1.
     """
     from nasbench import backbones
 
@@ -111,8 +136,6 @@ def _given_size(backbone: str, size: int | None, lookback: int, series: int) -> 
 
     if is_stem(backbone):
         return (lookback, series)
-    if size is not None and size < 1:
-        raise InputError(f"--size {size}: an image has at least 1 pixel")
     return None if size is None else (3, size, size)
 
 
@@ -124,7 +147,7 @@ def check_names(backbone: str, *plans: str, size: int | None = None, lookback: i
 
     Raises:
         UnknownNameError: If there is no such backbone, module or slot. The message suggests the nearest names.
-        InputError: If a plan is malformed, or `size` is below 1.
+        InputError: If a plan is malformed.
     """
     from nasbench.backbones.names import check_backbone_name, is_file
     from nasbench.backbones.slot_cache import slots_by_name

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
-import typer.core
 import typer.main
+
+from nasbench.cli._app import Command
 
 if TYPE_CHECKING:
     from nasbench.runs.settings import CommandLine
@@ -19,12 +20,11 @@ __all__ = ["SettingsCommand", "given_settings"]
 _OPTIONS = "nasbench: options of settings"
 """The key under which typer's context stores the values of these options."""
 
-_KINDS: Mapping[Any, type] = {int: int, int | None: int, bool: bool}
-"""For the types that the option parser can convert, the class that it converts to. A value of any other type stays
-text, and `SearchSettings` parses and checks this text."""
+_METAVARS: Mapping[Any, str] = {int: "<int>", int | None: "<int>"}
+"""The placeholder in the help text for values of these types."""
 
 
-class SettingsCommand(typer.core.TyperCommand):
+class SettingsCommand(Command):
     """A command that takes settings as options, before the options of its own signature.
 
     The options are made when the command is used and not before. Making them imports pydantic, which would slow down
@@ -91,12 +91,14 @@ def _parameters(names: Sequence[str], meanings: Mapping[str, str]) -> Iterator[i
 
 def _parameter(name: str, annotation: Any, how: CommandLine, text: str) -> inspect.Parameter:
     """Return the setting `name` as a parameter for typer. Its value is None if the option was not given."""
-    kind: Any = list[str] if how.repeated else _KINDS.get(annotation, str)
+    # Every other value stays text, so that `SearchSettings` alone parses and checks it.
+    kind: Any = list[str] if how.repeated else bool if annotation is bool else str
+    metavar = how.metavar or _METAVARS.get(annotation)
     spelling = f"{how.option}/{how.off}" if how.off else how.option
     taken: Any = (
-        typer.Option(spelling, metavar=how.metavar, help=text)
+        typer.Option(spelling, metavar=metavar, help=text)
         if how.option.startswith("-")
-        else typer.Argument(metavar=how.metavar, help=text)
+        else typer.Argument(metavar=metavar, help=text)
     )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, taken]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import PLAN_HELP, AsJson, Modules, Size, app, load_plugins
+from nasbench.cli._app import PLAN_HELP, AsJson, Lookback, Modules, Series, Size, app, load_plugins
 from nasbench.cli._hosts import Fill, Head, Neck, Scale, Set, Task, host_of_options
 from nasbench.text import human
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def slots(
     backbone: Annotated[str, typer.Argument(help="A timm name, a forecasting backbone, or FILE.py:build.")],
     size: Size = None,
-    lookback: Annotated[int, typer.Option(help="Number of input steps of a forecasting backbone.")] = 96,
-    series: Annotated[int, typer.Option(help="Number of series of a forecasting backbone.")] = 7,
+    lookback: Lookback = 96,
+    series: Series = 7,
     task: Task = None,
     neck: Neck = None,
     head: Head = None,
@@ -56,9 +56,9 @@ def measure(
     backbone: Annotated[str, typer.Argument(help="A timm name, a forecasting backbone, or FILE.py:build.")],
     plan: Annotated[str | None, typer.Option(help=PLAN_HELP)] = None,
     size: Size = None,
-    batch: Annotated[int, typer.Option(min=1, help="Batch size at which memory is measured.")] = 1,
-    lookback: Annotated[int, typer.Option(help="Number of input steps of a forecasting backbone.")] = 96,
-    series: Annotated[int, typer.Option(help="Number of series of a forecasting backbone.")] = 7,
+    batch: Annotated[int, typer.Option(min=1, max=65_536, help="Batch size at which memory is measured.")] = 1,
+    lookback: Lookback = 96,
+    series: Series = 7,
     task: Task = None,
     neck: Neck = None,
     head: Head = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, Modules, Size, Trust, app, input_size, load_plugins
+from nasbench.cli._app import AsJson, Force, Lookback, Modules, Series, Size, Trust, app, input_size, load_plugins
 from nasbench.errors import InputError
 from nasbench.text import human, narrate
 
@@ -24,17 +24,20 @@ def fingerprint(
         str | None,
         typer.Option(metavar="16x16", help="Number of positions: HxW, or L for one dimension. By default 16x16 or 64."),
     ] = None,
-    channels: Annotated[int, typer.Option(help="Number of channels of the input.")] = 8,
-    inputs: Annotated[int, typer.Option(min=1, help="Number of random draws of input and initial weights.")] = 3,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    channels: Annotated[int, typer.Option(min=1, max=65_536, help="Number of channels of the input.")] = 8,
+    inputs: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Number of random draws of input and initial weights.")
+    ] = 3,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the draws.")] = 0,
     exact: Annotated[
         bool | None,
         typer.Option("--exact/--estimate", help="Whole Jacobian, or a sample of it. The default depends on the size."),
     ] = None,
     trial: Annotated[
-        int | None, typer.Option(metavar="N", help="Measure the trained plan of this trial of a run.")
+        int | None, typer.Option(metavar="N", min=0, help="Measure the trained plan of this trial of a run.")
     ] = None,
     figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a picture as .svg, .png or .pdf.")] = None,
+    force: Force = False,
     modules: Modules = None,
     trust: Trust = False,
     as_json: AsJson = False,
@@ -45,6 +48,7 @@ def fingerprint(
 
     Example: nasbench fingerprint coord_attention --size 16x16 --figure coord.svg
     """
+    console.check_file(figure, force=force, option="--figure")
     load_plugins(modules)
     if trial is not None:
         from nasbench.runs.run import load_run
@@ -129,11 +133,14 @@ def _print_fingerprint(measured: Fingerprint, prefix: str, inputs: int) -> None:
 def suggest(
     host: Annotated[str, typer.Argument(help="A backbone, a module's name or expression, or a run folder.")],
     size: Size = None,
-    lookback: Annotated[int, typer.Option(help="Number of input steps of a forecasting backbone.")] = 96,
-    series: Annotated[int, typer.Option(help="Number of series of a forecasting backbone.")] = 7,
+    lookback: Lookback = 96,
+    series: Series = 7,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Measure the backbone with timm's weights.")] = False,
-    each: Annotated[int, typer.Option(min=1, help="Number of modules proposed for each missing property.")] = 3,
+    each: Annotated[
+        int, typer.Option(min=1, max=1000, help="Number of modules proposed for each missing property.")
+    ] = 3,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the modules as a space for `search`.")] = None,
+    force: Force = False,
     modules: Modules = None,
     trust: Trust = False,
     as_json: AsJson = False,
@@ -146,7 +153,7 @@ def suggest(
     """
     from nasbench.report.hosts import check_host, is_backbone
 
-    console.check_file(out)
+    console.check_file(out, force=force)
     load_plugins(modules)
     check_host(host)
     from nasbench.report.suggestion import suggest as advise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import PLAN_HELP, AsJson, Modules, Size, Trust, app, load_plugins
+from nasbench.cli._app import PLAN_HELP, AsJson, Force, Lookback, Modules, Series, Size, Trust, app, load_plugins
 from nasbench.cli._hosts import Fill, Head, Host, Neck, Scale, Set, Task, host_of_options
 from nasbench.errors import DeviceError, InputError
 from nasbench.text import duration_s, human, narrate
@@ -31,7 +31,9 @@ def profile(
     run: Annotated[Path | None, typer.Option(metavar="RUN", help="A run folder. It needs --front.")] = None,
     front: Annotated[bool, typer.Option("--front", help="Measure the Pareto front of --run on this device.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size, 1 by default. Can be repeated.")] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, max=65_536, help="Batch size, 1 by default. Can be repeated.")
+    ] = None,
     mode: Annotated[str | None, typer.Option(help="eager (default), compile or cudagraph.")] = None,
     channels_last: Annotated[
         bool | None, typer.Option("--channels-last/--channels-first", help="Memory format. By default channels first.")
@@ -41,8 +43,8 @@ def profile(
     time: Annotated[str, typer.Option(metavar="20s", help="Time limit of one measurement.")] = "20s",
     slots: Annotated[bool, typer.Option(help="Also measure each plan slot by slot. It takes --time each.")] = True,
     size: Size = None,
-    lookback: Annotated[int, typer.Option(help="Number of input steps of a forecasting backbone.")] = 96,
-    series: Annotated[int, typer.Option(help="Number of series of a forecasting backbone.")] = 7,
+    lookback: Lookback = 96,
+    series: Series = 7,
     task: Task = None,
     neck: Neck = None,
     head: Head = None,
@@ -53,12 +55,16 @@ def profile(
         bool, typer.Option("--identity-init", help="Insert with gates, as a search with pretrained weights does.")
     ] = False,
     held_out: Annotated[
-        int | None, typer.Option(min=2, help="Number of whole plans that check a device profile, 16 by default.")
+        int | None,
+        typer.Option(min=2, max=10_000, help="Number of whole plans that check a device profile, 16 by default."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of inputs, of the order of the calls and of drawn plans.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Seed of inputs, of the order of the calls and of drawn plans.")
+    ] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="File for the device profile or raw samples.")
     ] = None,
+    force: Force = False,
     modules: Modules = None,
     trust: Trust = False,
     as_json: AsJson = False,
@@ -79,7 +85,7 @@ def profile(
     check_device_name(device)
     check_mode(mode or MODES[0], amp or AMP[0])
     check_threads(threads)
-    console.check_file(out)
+    console.check_file(out, force=force)
     given = {"device": device, "mode": mode, "channels_last": channels_last, "amp": amp, "threads": threads}
     options = {"time_s": duration_s(time), "seed": seed, **{k: v for k, v in given.items() if v is not None}}
     of_task = {"neck": neck, "head": head, "scale": scale, "fill": fill}

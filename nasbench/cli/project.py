@@ -12,7 +12,7 @@ from nasbench.builtin import content_folder
 from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
 from nasbench.errors import InputError
-from nasbench.text import narrate
+from nasbench.text import MAX_SIDE, narrate
 
 
 @app.command()
@@ -37,7 +37,9 @@ def check(
     ],
     size: Annotated[
         int | None,
-        typer.Option(metavar="PX", min=1, help="Image side at which a backbone is checked, by default 64."),
+        typer.Option(
+            metavar="PX", min=1, max=MAX_SIDE, help="Image side at which a backbone is checked, by default 64."
+        ),
     ] = None,
     task: Annotated[
         str | None,

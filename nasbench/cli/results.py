@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, CopyTo, Trust, app
+from nasbench.cli._app import AsJson, CopyTo, Force, Trust, app
 from nasbench.errors import InputError, NothingMatched
-from nasbench.text import clean, narrate
+from nasbench.text import clean, human, narrate
 
 if TYPE_CHECKING:
     from nasbench.runs.run import Run
@@ -44,7 +44,8 @@ def report(
 def power(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     effect: Annotated[
-        float | None, typer.Option(metavar="D", help="A difference of the metric, in its own unit, such as 0.01.")
+        float | None,
+        typer.Option(metavar="D", min=0, help="A difference of the metric, in its own unit, such as 0.01."),
     ] = None,
     trust: Trust = False,
     as_json: AsJson = False,
@@ -99,7 +100,10 @@ def runs(
     if as_json:
         console.print_json("runs", rows)
     else:
-        columns = ("name", "state", "trials", "of", "failed", "front", "backbone", "task", "created")
+        columns = ("name", "state", "trials", "failed", "front", "backbone", "task", "created")
+        for row in rows:
+            row["trials"] = f"{row['trials']} of {row['of']}" if "of" in row else ""
+            row["created"] = row.get("created", "")[: len("2026-01-31T12:00")].replace("T", " ")
         console.print_table(columns, [[row.get(column) for column in columns] for row in rows])
     return 1 if unreadable else 0
 
@@ -108,6 +112,7 @@ def runs(
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run folders.")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the plot and tables to this folder.")] = None,
+    force: Force = False,
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
@@ -119,6 +124,7 @@ def compare(
     """
     from nasbench.runs.run import load_run
 
+    console.check_folder(out, force=force)
     opened = [load_run(path, trust=trust) for path in runs]
     from nasbench.report.comparison import compare as compared
 
@@ -140,6 +146,16 @@ def compare(
         narrate(f"plot and tables: {out}")
     else:
         narrate("next: the same command with --out DIR writes the plot and the tables")
+
+
+_SHORT = {
+    "number": "trial",
+    "difference": "vs bare",
+    "difference_low": "low",
+    "difference_high": "high",
+    "probability": "p(front)",
+}
+"""Titles that leave room for the plan on a terminal of 80 columns."""
 
 
 def narrate_damage(run: Run) -> None:
@@ -164,6 +180,13 @@ def print_front(run: Run, as_json: bool) -> None:
     if as_json:
         console.print_json(kind, {"run": console.shown(run.path), "rows": table.to_dict(orient="records")})
         return
+    from nasbench.report.formatting import plan_words
+
     shown = [*run.directions, "difference", "difference_low", "difference_high", "verdict", "probability"]
-    columns = ["number", *(column for column in shown if column in table), "plan"]
-    console.print_table(columns, table[columns].itertuples(index=False), kind)
+    columns = ["number", *(column for column in shown if column in table)]
+    shown_rows = [
+        [*(human(value) if isinstance(value, int) and value >= 1000 else value for value in row), plan_words(plan)]
+        for row, plan in zip(table[columns].to_numpy(dtype=object), table["plan"], strict=True)
+    ]
+    titles = [*(_SHORT.get(column, column) for column in columns), "plan"]
+    console.print_table(titles, shown_rows, kind, optional=[_SHORT["probability"]])

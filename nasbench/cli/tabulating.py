@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, app
+from nasbench.cli._app import AsJson, Force, app
 from nasbench.cli._settings import SettingsCommand, given_settings
 from nasbench.cli.searching import Progress
 from nasbench.text import narrate
@@ -33,6 +33,7 @@ def tabulate(
     context: typer.Context,
     out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="The file of the table.")] = Path("table.parquet"),
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A training setting.")] = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> int:
     """Evaluate every plan of a space and write one Parquet file. `search --task table:FILE` searches in this file.
@@ -46,6 +47,8 @@ def tabulate(
     from nasbench.study.termination import ending_by_signal
 
     given = given_settings(context, set_)
+    # The same command resumes a tabulation, whose run folder is beside the table.
+    console.check_file(out, force=force or run_folder(out).is_dir())
     with ending_by_signal(), Progress() as progress:
         table = engine(out=out, on_event=progress.on_event, origin="command line", **given)
     states = table.frame["state"].value_counts().to_dict()

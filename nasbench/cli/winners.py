@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nasbench.cli import console
-from nasbench.cli._app import AsJson, CopyTo, Trust, app
+from nasbench.cli._app import AsJson, CopyTo, Force, Trust, app
 from nasbench.cli.results import narrate_damage
 from nasbench.errors import InputError
 from nasbench.text import narrate
@@ -17,12 +17,13 @@ from nasbench.text import narrate
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    trial: Annotated[int | None, typer.Option(metavar="N", help="Export the model of this trial.")] = None,
+    trial: Annotated[int | None, typer.Option(metavar="N", min=0, help="Export the model of this trial.")] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="The folder for the model, or the file for the table.")
     ] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx and check it with onnxruntime.")] = False,
     format: Annotated[str | None, typer.Option(help="Export the trials table as csv, json, md or latex.")] = None,
+    force: Force = False,
     trust: Trust = False,
 ) -> None:
     """Export the model of a trial, or the table of all trials.
@@ -41,7 +42,7 @@ def export(
         if onnx:
             raise InputError("--onnx exports a model and cannot be combined with --format")
         check_format(format)
-        console.check_file(out)
+        console.check_file(out, force=force)
         opened = load_run(run, trust=trust)
         text = trials_text(opened, format)
         narrate_damage(opened)
@@ -54,11 +55,12 @@ def export(
     assert trial is not None
     if out is None:
         raise InputError("--trial needs --out DIR, the folder to write")
+    console.check_folder(out, force=force)
     opened = load_run(run, trust=trust)
     opened.plan_of(trial)  # a wrong number is an error before torch is imported
     from nasbench.report.export.folder import export_trial  # imported here, because it imports torch
 
-    folder = export_trial(opened, trial, out, onnx=onnx)
+    folder = export_trial(opened, trial, out, onnx=onnx, force=force)
     narrate_damage(opened)
     narrate(f"model: {folder}; next: cd {folder} && python example.py")
 
@@ -66,12 +68,16 @@ def export(
 @app.command()
 def train(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    trial: Annotated[int, typer.Option(metavar="N", help="The trial whose plan is trained.")],
-    epochs: Annotated[int, typer.Option(metavar="E", min=1, help="Number of epochs of the full budget.")],
+    trial: Annotated[int, typer.Option(metavar="N", min=0, help="The trial whose plan is trained.")],
+    epochs: Annotated[
+        int, typer.Option(metavar="E", min=1, max=1_000_000, help="Number of epochs of the full budget.")
+    ],
     seeds: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Number of seeds for each model. By default the seeds with which the run trained the plan."
+            min=1,
+            max=1000,
+            help="Number of seeds for each model. By default the seeds with which the run trained the plan.",
         ),
     ] = None,
     out: CopyTo = None,

@@ -329,6 +329,8 @@ def _check_declaration(
         raise PluginError(f"{spec.name!r} is a word of the expression language")
     if spec.kind not in typing.get_args(Kind):
         raise PluginError(f"kind is {spec.kind!r}; allowed: {', '.join(typing.get_args(Kind))}")
+    if not isinstance(spec.paper, str):
+        raise PluginError(f"paper is {spec.paper!r}; it is text, which can be empty")
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise PluginError(f"{cls!r} is not an nn.Module class")
     if not spec.dims or not set(spec.dims) <= {1, 2}:

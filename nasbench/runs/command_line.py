@@ -42,7 +42,8 @@ def merged(options: Mapping[str, Any], pairs: Sequence[str] | None) -> dict[str,
         if key in Recipe.model_fields:
             training[key] = value.strip()
         elif key not in SearchSettings.model_fields and key not in GONE:
-            raise UnknownNameError("setting", key, [*Recipe.model_fields, *SearchSettings.model_fields])
+            known = [*Recipe.model_fields, *SearchSettings.model_fields]
+            raise UnknownNameError("setting", key, known, "docs/settings.md lists all settings")
         elif options.get(key) is not None:
             raise InputError(f"{key} is given by an option and by --set {pair}; give it once")
         else:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from nasbench.errors import message_of
+from nasbench.library.faults import fault_text
 from nasbench.library.plan import BARE
 from nasbench.text import clean
 
@@ -131,7 +131,6 @@ _RECORDED = tuple(one.name for one in fields(Evaluation) if one.name not in ("nu
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the type and the first line of an exception, for the column `reason`."""
+    """Return what raised an exception, its type and its first line, for the column `reason`."""
     # torch's errors can have kilobytes of text, but the reason must fit into a cell of a table
-    lines = message_of(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
+    return fault_text(error)[:400]

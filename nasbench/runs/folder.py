@@ -112,6 +112,22 @@ class RunFolder:
         """Whether a new run can be created here: the path does not exist, or is an empty folder."""
         return not self.path.exists() or (self.path.is_dir() and all(p.name in _OURS for p in self.path.iterdir()))
 
+    def check_place(self) -> None:
+        """Check that a run is here, or that a new run can be created here. A search does this before any work.
+
+        Raises:
+            RunError: If the path is a file, is below a file, or is a folder with something else in it.
+        """
+        if self.is_run:
+            return
+        above = next((parent for parent in self.path.parents if os.path.lexists(parent)), self.path.parent)
+        if not above.is_dir():
+            raise RunError(f"cannot write {self.path}: {above} is not a folder; choose another --out")
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file, not a run folder; choose another --out")
+        if not self.is_free:
+            raise RunError(f"{self.path} exists and is not a run folder; choose another --out")
+
     def check(self) -> None:
         """Check that the run contains no link that leads out of its folder, and no pipe, device or socket.
 

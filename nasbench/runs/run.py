@@ -425,6 +425,7 @@ def create_run(
         RunError: If the folder contains something else, or a run with another identity. The message says what differs.
     """
     folder = RunFolder(path)
+    folder.check_place()
     folder.check()
     earlier = None
     if folder.is_run:
@@ -443,8 +444,6 @@ def create_run(
         # If somebody else made the run, its copied files are not kept in the new config.yaml. They would become
         # trusted.
         earlier = None if run.sources.fault else there.get("plugins")
-    elif not folder.is_free:
-        raise RunError(f"{path} exists and is not a run folder; choose another --out")
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         settings = SearchSettings.model_validate(config["settings"])

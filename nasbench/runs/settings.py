@@ -7,11 +7,10 @@ fields of `SearchSettings`. Settings are validated once, together with the origi
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -26,18 +25,18 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from nasbench.errors import InputError, UnknownNameError
+from nasbench.errors import InputError, UnknownNameError, nearest
 from nasbench.files import read_yaml
 from nasbench.library.expression import Expression
 from nasbench.library.plan import Plan
 from nasbench.library.plan_text import FORMS
 from nasbench.runs.database_url import DatabaseUrl
-from nasbench.tasks.recipe import refuse_boolean
-from nasbench.text import clean, duration_s, mask_passwords
+from nasbench.tasks.recipe import Recipe, choices_of, fault_of, refuse_boolean
+from nasbench.text import MAX_SIDE, MAX_STEPS, clean, duration_s, mask_passwords
 
 __all__ = [
-    "GONE", "NOT_WITH_PLANS", "SAMPLERS", "CommandLine", "SearchSettings", "differences", "ignored_notes", "meaning",
-    "read_settings", "recorded_settings",
+    "GONE", "NOT_WITH_PLANS", "SAMPLERS", "CommandLine", "SearchSettings", "check_training", "differences",
+    "ignored_notes", "meaning", "read_settings", "recorded_settings",
 ]  # fmt: skip
 
 Sampler = Literal["auto", "gp", "tpe", "nsga2", "random", "grid", "local"]
@@ -197,7 +196,7 @@ class SearchSettings(BaseModel):
     trials: Annotated[
         int,
         CommandLine("--trials", reproduce="always"),
-        Field(ge=1, description="number of distinct plans to evaluate, including the bare backbone"),
+        Field(ge=1, le=1_000_000, description="number of distinct plans to evaluate, including the bare backbone"),
     ] = 24
     time_s: Annotated[
         float | None,
@@ -227,6 +226,7 @@ class SearchSettings(BaseModel):
         CommandLine("--seeds"),
         Field(
             ge=1,
+            le=1000,
             description="largest number of seeds with which a plan is trained; 1 means no further seeds; by default "
             "8, or 5 for given plans; given plans are all trained with exactly this number of seeds",
         ),
@@ -236,6 +236,7 @@ class SearchSettings(BaseModel):
         CommandLine("--refine"),
         Field(
             ge=0,
+            le=100_000,
             description="number of trainings with further seeds after exploration, for the plans that look best and "
             "the bare backbone; 0 for none, by default 10, or 20 with `until`",
         ),
@@ -260,6 +261,7 @@ class SearchSettings(BaseModel):
         CommandLine("--size", metavar="PX"),
         Field(
             ge=1,
+            le=MAX_SIDE,
             description="image side in pixels, by default the larger of 64 and the side of the data; in "
             "super-resolution the side of large training crops, by default 48 times the scale",
         ),
@@ -267,12 +269,12 @@ class SearchSettings(BaseModel):
     lookback: Annotated[
         int | None,
         CommandLine("--lookback"),
-        Field(ge=1, description="number of input steps of a forecast; by default that of the task"),
+        Field(ge=1, le=MAX_STEPS, description="number of input steps of a forecast; by default that of the task"),
     ] = None
     horizon: Annotated[
         int | None,
         CommandLine("--horizon"),
-        Field(ge=1, description="number of steps to forecast; by default that of the task"),
+        Field(ge=1, le=MAX_STEPS, description="number of steps to forecast; by default that of the task"),
     ] = None
     fill: Annotated[
         Literal["linear", "forward"] | None,
@@ -377,6 +379,7 @@ class SearchSettings(BaseModel):
         CommandLine("--halving", metavar="ETA"),
         Field(
             ge=0,
+            le=1000,
             description="train all plans for few epochs, and one in ETA (such as 3) for longer; 0 for no halving",
         ),
     ] = 0
@@ -467,8 +470,7 @@ class SearchSettings(BaseModel):
 
 def meaning(about: FieldInfo) -> str:
     """Return the meaning of a setting of a search or recipe, followed by the values that can be chosen."""
-    kinds = (about.annotation, *get_args(about.annotation))  # the type of a choice that can be None is a union
-    choices = [str(value) for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
+    choices = choices_of(about)
     return f"{about.description} ({', '.join(choices)})" if len(choices) > 1 else str(about.description)
 
 
@@ -493,12 +495,12 @@ def read_settings(
     from_file = read_yaml(file, "settings") if file else {}
     # without None, so that an option that was not typed does not override the file
     explicit = {key: value for key, value in given.items() if value is not None}
-    for key in (*from_file, *explicit):
+    merged = {**from_file, **explicit}
+    for key in merged:
         if key not in SearchSettings.model_fields and key not in GONE:
-            raise UnknownNameError("setting", str(key), SearchSettings.model_fields)
+            raise _unknown_setting(str(key), merged[key])
     origins = dict.fromkeys(SearchSettings.model_fields, "default")
     origins |= dict.fromkeys(from_file, str(file)) | dict.fromkeys(explicit, origin)
-    merged = {**from_file, **explicit}
     if "objectives" in merged:
         merged["objectives"] = _objectives(merged["objectives"])
     try:
@@ -508,10 +510,36 @@ def read_settings(
         key = ".".join(str(part) for part in first["loc"])
         where = origins.get(str(first["loc"][0]), origin)
         if first["type"] == "literal_error":  # the setting allows only a few names
-            known = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+            known = choices_of(SearchSettings.model_fields[key])
             raise UnknownNameError(f"{key} ({where})", str(first["input"]), known) from None
-        fact = first["msg"].removeprefix("Value error, ")  # pydantic's mark of an error that a validator raised
+        fact = fault_of(first, SearchSettings.model_fields[str(first["loc"][0])])
         raise InputError(mask_passwords(f"{key}={first['input']!r} ({where}): {fact}")) from None
+
+
+def check_training(training: Mapping[str, Any]) -> None:
+    """Check the settings of the training, for a task whose recipe is a plain `Recipe`.
+
+    Raises:
+        UnknownNameError: If a setting does not exist, or if it is one of the search.
+        InputError: If a value is not allowed.
+    """
+    for key in training:
+        if key not in Recipe.model_fields:
+            raise _unknown_setting(key, training[key], "training setting")
+    Recipe().with_settings(training)
+
+
+def _unknown_setting(key: str, value: Any, kind: str = "setting") -> UnknownNameError:
+    """Return the error for an unknown setting of the search or of the training. It says where the nearest belongs."""
+    of_search = {name: f"{name}: {clean(str(value), 40)}" for name in SearchSettings.model_fields}
+    of_training = {name: f"training: {{{name}: {clean(str(value), 40)}}}" for name in Recipe.model_fields}
+    first, others = (of_search, of_training) if kind == "setting" else (of_training, of_search)
+    near = nearest(key, [*first, *others])
+    hint = "docs/settings.md lists all settings"
+    if near and near[0] in others:
+        where = "inside `training`" if others is of_training else "outside `training`"
+        hint = f"{near[0]} belongs {where}; write `{others[near[0]]}`"
+    return UnknownNameError(kind, key, [*first, *others], hint)
 
 
 def recorded_settings(given: Mapping[str, Any]) -> tuple[SearchSettings, list[str]]:

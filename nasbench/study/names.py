@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from nasbench.backbones.names import check_backbone_name, check_checkpoint
-from nasbench.errors import UnknownNameError
+from nasbench.errors import InputError, UnknownNameError
 from nasbench.library import plugins
 from nasbench.library.plan import Plan
 from nasbench.library.source_names import check_defined
 from nasbench.measurement.latency.device_profile import load_device_profile
 from nasbench.measurement.latency.devices import check_device_name
 from nasbench.objectives import COSTS, PROXY_NAMES, parse_constraint
-from nasbench.runs.settings import SearchSettings
+from nasbench.runs.settings import SearchSettings, check_training
 from nasbench.spaces import load_space
 from nasbench.study.loggers import check_loggers
 from nasbench.tasks.forms import METRICS, TABLE, USER_TASK, is_user_task, kind_of
 from nasbench.tasks.places import find_data
-from nasbench.tasks.recipe import Recipe
 
 __all__ = ["check_names"]
 
@@ -31,14 +30,20 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
 
     Raises:
         UnknownNameError: If a name does not exist. Suggests the nearest names.
-        InputError: If the text of a task is malformed, if the value of a training setting is not allowed, if a
-            constraint is malformed, if a device profile cannot be read, or if the package of a logger is missing.
+        InputError: If weights are given twice, if the text of a task is malformed, if the value of a training setting
+            is not allowed, if a constraint is malformed, if a device profile cannot be read, or if the package of a
+            logger is missing.
         DataError: If the data of the task does not exist.
         BackboneError: If the weights file `checkpoint` does not exist.
         PluginError: If a file of the user does not exist.
         RunError: If the folder `reuse` contains no run.
     """
     task = settings.task or ""
+    if settings.pretrained and settings.checkpoint is not None:
+        raise InputError(
+            f"checkpoint={settings.checkpoint} and pretrained: both give the weights with which training starts; leave "
+            "one of them out"
+        )
     for path in settings.modules:  # loaded first, because a space can contain modules of these plug-ins
         plugins.load_path(path)
     if is_user_task(task):
@@ -60,7 +65,7 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
     check_loggers(settings.log)
     check_device_name(settings.device)
     if not is_user_task(task):  # the recipe of a user's task can have other settings
-        Recipe().with_settings(settings.training)
+        check_training(settings.training)
     if task.startswith(TABLE):  # all other names are defined by the table
         find_data(task)
         return

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasbench.runs.folder import RunFolder
 from nasbench.runs.settings import read_settings
 from nasbench.study.evaluators.asked import EvaluateFunction
 from nasbench.study.given_plans import with_all_plans
@@ -71,6 +72,8 @@ def search(
     given = {"space": str(space) if isinstance(space, Path) else space, "objectives": named, **settings}
     read, origins = read_settings(given, config, origin)
     check_names(read, trains=evaluate is None)
+    if out is not None:
+        RunFolder(out).check_place()
     read = with_all_plans(read, origins, out)
     from nasbench.study.driver import run_search  # imported late, because it imports torch
 

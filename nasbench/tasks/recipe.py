@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.library.timm_names import timm_names
+from nasbench.text import number_text
 
-__all__ = ["Augmentation", "Recipe", "refuse_boolean"]
+__all__ = ["Augmentation", "Recipe", "choices_of", "fault_of", "refuse_boolean"]
 
 Augmentation = Literal["none", "flip", "crop", "randaug"]
 
@@ -45,9 +47,14 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    epochs: Annotated[int, Field(ge=1, description="number of passes over the training split")] = 10
+    epochs: Annotated[int, Field(ge=1, le=1_000_000, description="number of passes over the training split")] = 10
     batch_size: Annotated[
-        int, Field(ge=2, description="number of items in a batch; the last batch of an epoch can be smaller")
+        int,
+        Field(
+            ge=2,
+            le=1_000_000,
+            description="number of items in a batch; the last batch of an epoch can be smaller",
+        ),
     ] = 32
     accumulation: Annotated[
         int, Field(ge=1, description="number of batches whose gradients are averaged for one optimiser step")
@@ -175,7 +182,7 @@ class Recipe(BaseModel):
         try:
             return type(self)(**{**self.model_dump(), **settings, **none})
         except ValidationError as error:
-            raise InputError(_describe(error)) from None
+            raise InputError(_describe(error, fields)) from None
 
     def recorded(self, usual: Recipe) -> dict[str, Any]:
         """Return the settings as data for JSON, as a run records them in its identity.
@@ -206,12 +213,47 @@ class Recipe(BaseModel):
         return self.with_settings({k.strip(): v.strip() for k, _, v in (p.partition("=") for p in pairs)})
 
 
-def _describe(error: ValidationError) -> str:
+def choices_of(about: FieldInfo) -> list[str]:
+    """Return the names from which the value of a setting is chosen. Empty for a setting that takes other values."""
+    kinds = (about.annotation, *get_args(about.annotation))  # the type of a choice that can be None is a union
+    return [str(value) for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
+
+
+def fault_of(fault: Mapping[str, Any], about: FieldInfo) -> str:
+    """Return what is wrong with the value of a setting: what was expected, or the message of its validator.
+
+    Args:
+        fault: One of `ValidationError.errors()`.
+        about: The setting.
+    """
+    if fault["type"] == "value_error":
+        return fault["msg"].removeprefix("Value error, ")  # pydantic's mark of an error that a validator raised
+    kinds = {about.annotation, *get_args(about.annotation)}
+    if bool in kinds:
+        return "expected true or false"
+    if number := next((kind for kind in (int, float) if kind in kinds), None):
+        return f"expected {_range_text(number, about)}"
+    if any(get_origin(kind) is dict for kind in kinds) and fault["type"] == "dict_type":
+        return "expected a mapping of names to values"
+    return "expected text" if fault["type"] == "string_type" else fault["msg"]
+
+
+def _range_text(number: type, about: FieldInfo) -> str:
+    names = {"least": "ge", "most": "le", "above": "gt", "below": "lt"}
+    limits = {
+        word: getattr(limit, name) for word, name in names.items() for limit in about.metadata if hasattr(limit, name)
+    }
+    return number_text(number, **limits)
+
+
+def _describe(error: ValidationError, fields: Mapping[str, FieldInfo]) -> str:
     """Return one line that gives, for each error, the setting, the given value, and what is allowed."""
     lines = []
     for fault in error.errors():
         name = str(fault["loc"][0])
-        meaning = Recipe.model_fields[name].description
-        fact = fault["msg"].removeprefix("Value error, ")  # pydantic's mark of an error that a validator raised
-        lines.append(f"training setting {name}={fault['input']!r}: {fact} ({meaning})")
+        about = fields[name]
+        if fault["type"] == "literal_error":
+            lines.append(str(UnknownNameError(name, str(fault["input"]), choices_of(about))))
+        else:
+            lines.append(f"training setting {name}={fault['input']!r}: {fault_of(fault, about)} ({about.description})")
     return "; ".join(lines)

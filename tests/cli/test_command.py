@@ -81,7 +81,7 @@ def test_options_reach_the_search_as_settings(nasbench, monkeypatch):
     assert (code, err) == (4, "error: heard\n")
     assert told.pop("on_event")
     assert told == {
-        "space": "tiny", "backbone": "b", "trials": 4, "time_s": 120.0, "objectives": ["mse", "macs"],
+        "space": "tiny", "backbone": "b", "trials": "4", "time_s": 120.0, "objectives": ["mse", "macs"],
         "controls": False, "pretrained": True, "keep": "all", "training": {"epochs": "2"}, "out": Path("runs/a"),
         "config": None, "origin": "command line",
     }  # fmt: skip
@@ -156,7 +156,7 @@ def test_measure(nasbench):
         (["measure", "resnet18", "--plan", '{"stage9": "se"}'], "stage1"),
         (["measure", "resnet18", "--plan", '{"stage1": '], "not valid JSON"),
         (["measure", "patchtst", "--plan", "cbam"], "2-D"),
-        (["measure", "resnet18", "--size", "0"], "at least 1 pixel"),
+        (["measure", "resnet18", "--size", "0"], "--size 0: expected a whole number from 1 to 16,384"),
         (["spaces", "five-propertys"], "did you mean 'five-properties'"),
         (["search", "--task", "digit"], "did you mean 'digits'"),
         (["search", "--backbone", "patchtst", "--task", "digits"], "needs a timm model"),

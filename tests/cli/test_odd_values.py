@@ -38,7 +38,7 @@ ODD = {
     "a huge map": (("fingerprint", "se", "--size", "100000x100000"), "10,000,000,000 positions"),
     "a huge Jacobian": (("fingerprint", "se", "--size", "1000x1000", "--exact"), "at no more than 16,384"),
     "runs of a file": (("runs", "file.txt"), "file.txt is a file"),
-    "workers": ((*SEARCH, "--workers", "100000"), "less than or equal to 1000"),
+    "workers": ((*SEARCH, "--workers", "100000"), "expected a whole number from 1 to 1,000"),
     "mixup of a forecast": (
         ("search", "--backbone", "patchtst", "--task", "co2", "--set", "mixup=0.2", "--out", "r"),
         "mixup must be 0: co2 is a forecasting task",

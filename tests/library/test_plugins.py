@@ -103,6 +103,7 @@ def test_the_same_file_twice_is_accepted(write):
     [
         ('name="{name}"', 'name="My Scale"', "lower case"),
         ("dims=(1, 2)", "dims=(3,)", "allowed"),
+        ('paper="Someone, A Paper, CVPR 2031"', "paper=None", "paper is None; it is text"),
         ('("locality",)', '("localty",)', "locality"),
         ('"factor": (0.5', '"faktor": (0.5', "faktor"),
         ("channels: int, *,", "width: int, *,", "first argument must be `channels`"),

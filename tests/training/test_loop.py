@@ -376,11 +376,11 @@ class TestRecipe:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("epochs=0", "epochs='0': .*greater than or equal to 1.*passes over"),
-            ("epochs=three", "epochs='three': .*valid integer"),
-            ("batch_size=1", "greater than or equal to 2"),
+            ("epochs=0", "epochs='0': expected a whole number from 1 to .*passes over"),
+            ("epochs=three", "epochs='three': expected a whole number"),
+            ("batch_size=1", "expected a whole number from 2 to"),
             ("learning_rate=nan", "learning_rate='nan'"),
-            ("schedule=linear", "'onecycle', 'cosine' or 'constant'"),
+            ("schedule=linear", "no schedule named 'linear'.*known: constant, cosine, onecycle"),
             ("optimizer=adamx", "no optimizer named 'adamx'; did you mean"),
             ("epochs", "'epochs' is not a setting; write key=value"),
         ],

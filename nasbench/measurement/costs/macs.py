@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from nasbench.errors import InputError
+from nasbench.library.faults import fault_text
 from nasbench.measurement.costs import formulas
 from nasbench.measurement.costs.auditor import Observer, PythonSide, flop_counter
 from nasbench.measurement.costs.counter import GraphCount, Opaque, graph_count
@@ -103,7 +104,7 @@ def _for_real(model: nn.Module, inputs: Sequence[Any], reason: Exception) -> Cou
         except Exception as error:
             shapes = ", ".join(str(tuple(t.shape)) for t in tree_leaves(list(inputs)) if isinstance(t, Tensor))
             raise InputError(
-                f"{type(model).__name__} fails on inputs of shape {shapes}: {_first_line(error)}"
+                f"{type(model).__name__} fails on inputs of shape {shapes}: {fault_text(error)}"
             ) from error
     names = counted.unknown_ops if _harmless(reason) else (*counted.unknown_ops, _why(reason))
     return replace(counted, exact=not names, unknown_ops=names, notes=(*counted.notes, _why(reason)))

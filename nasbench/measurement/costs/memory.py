@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nasbench.errors import BackboneError
+from nasbench.library.faults import fault_text
 from nasbench.measurement.costs.shadow import on_meta, rng_kept, shadow
 
 __all__ = ["LiveStorages", "peak_memory_of"]
@@ -47,7 +48,7 @@ def peak_memory_of(model: nn.Module, inputs: tuple[Any, ...], *, training: bool)
                 return _allocated(model, inputs, device, training)
             return _estimated(model, inputs, device, training)
     except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
-        raise BackboneError(f"peak memory of {type(model).__name__}: {error}") from error
+        raise BackboneError(f"peak memory of {type(model).__name__}: {fault_text(error)}") from error
 
 
 def _step(model: nn.Module, inputs: tuple[Any, ...], training: bool) -> None:

@@ -18,12 +18,14 @@ from torch import nn
 
 from nasbench.backbones import Slot
 from nasbench.backbones.dense import DenseHost, with_neck
+from nasbench.errors import InputError, PlanError, UnsupportedError
 from nasbench.library.building import build
 from nasbench.library.expression import NONE, Expression, Fused, Leaf, Series
 from nasbench.library.modules import create_module
 from nasbench.library.plan import NECK, Plan, is_reached
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.measurement.costs import count, measure
+from nasbench.text import clean
 
 __all__ = ["PartCost", "PlanCosts"]
 
@@ -110,14 +112,20 @@ class PlanCosts:
 
         Raises:
             UnsupportedError: If a module does not support the map in its slot.
-            PlanError: If nothing in one of its slots reaches the output with the neck of the plan.
+            PlanError: If a module fails on the map in its slot, or if nothing in one of its slots reaches the output
+                with the neck of the plan.
         """
         total, places = self._with_neck(plan[NECK]) if NECK in plan else (self.bare, self.slots)
         for name, expression in plan.items():
             if name != NECK:
                 if name not in places and self._dense is not None:
                     with_neck(self._dense, plan.get(NECK, NONE)).find_slots(self._input_size, plan)
-                total = total + self._slot_cost(expression, places[name])
+                try:
+                    total = total + self._slot_cost(expression, places[name])
+                except UnsupportedError:
+                    raise
+                except InputError as error:  # each part is counted alone, so the error does not know its place
+                    raise PlanError(f"plan {clean(plan.typed, 100)}, slot {name}, {expression}: {error}") from error
         return total
 
     def _with_neck(self, neck: Expression) -> tuple[PartCost, dict[str, Slot]]:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench.errors import DeviceError, EvaluationError, InputError, NasbenchError, UnknownNameError, out_of_memory
+from nasbench.library.faults import fault_text
 from nasbench.measurement.latency.blocks import Runner, run_blocks, warm_up
 from nasbench.measurement.latency.device_lock import DeviceLock, device_lock
 from nasbench.measurement.latency.devices import usable_device
@@ -201,8 +202,7 @@ def _prepare(name: str, model: nn.Module, x: Tensor, options: Mapping[str, objec
     except NasbenchError:
         raise
     except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError, IndexError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"model {name!r} fails on an input of shape {tuple(x.shape)}: {first}") from error
+        raise InputError(f"model {name!r} fails on an input of shape {tuple(x.shape)}: {fault_text(error)}") from error
 
 
 def _input(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, seed: int, channels_last: bool) -> Tensor:

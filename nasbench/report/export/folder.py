@@ -75,7 +75,7 @@ class _Winner:
 
 
 @surroundings_kept()  # the function seeds random generators, and the states of the caller's generators must not change
-def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) -> Path:
+def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False, force: bool = False) -> Path:
     """Export a trial as a folder that works without nasbench.
 
     The folder contains model.py, model.safetensors, config.json, README.md (the model card), example.py and
@@ -86,10 +86,11 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
     Args:
         run: The run.
         number: A trial whose weights were stored.
-        out: The folder. It must be empty or not exist yet.
+        out: The folder. It must be empty or not exist yet, unless `force` is True.
         onnx: Whether to write model.onnx too, and check it with onnxruntime. Its outputs are the raw
             outputs of the model. For a dense task they must still be decoded with `model.head.decode`. It takes any
             batch size, and in super-resolution images of any size, if torch can export that.
+        force: Whether `out` may contain files. Those with the names of the export are replaced.
 
     Returns:
         The folder.
@@ -101,7 +102,7 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
         UnsupportedError: If the source of a part cannot be read.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not force)):
         raise InputError(f"{out} exists and is not empty; choose another --out")
     winner = _winner(run, number)
     try:
@@ -115,9 +116,10 @@ def export_trial(run: Run, number: int, out: str | Path, *, onnx: bool = False) 
             _check(winner, staged)
             if onnx:
                 _write_onnx(winner, staged)
-            if out.exists():  # an empty folder, into which `move` would put the model as a subfolder
-                out.rmdir()
-            shutil.move(staged, out)
+            if out.exists():
+                shutil.copytree(staged, out, dirs_exist_ok=True)
+            else:
+                shutil.move(staged, out)
     except OSError as error:
         raise RunError(f"cannot write {out}: {error.strerror or error}") from None
     return out
