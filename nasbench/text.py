@@ -11,7 +11,7 @@ from nasbench.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["clean", "csv_text", "duration_s", "human", "mask_passwords", "narrate", "printable"]
+__all__ = ["clean", "csv_text", "duration_s", "duration_text", "human", "mask_passwords", "narrate", "printable"]
 
 _PASSWORDS = (
     # The match goes to the last @ of the line, because a password that was not quoted can contain an @, a slash or a
@@ -127,6 +127,20 @@ def human(value: float, unit: str = "") -> str:
         if abs(value) >= factor:
             return f"{value / factor:.3g} {letter}{unit}"
     return f"{value:.4g}{' ' + unit if unit else ''}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration as people say it, rounded: "8 s", "4 min", "2.5 h" or "3 days".
+
+    Example:
+        >>> [duration_text(seconds) for seconds in (0.2, 89, 100, 9000, 200_000)]
+        ['1 s', '89 s', '2 min', '2.5 h', '2.3 days']
+    """
+    if seconds < 90:
+        return f"{max(1, seconds):.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.2g} h" if seconds < 36 * 3600 else f"{seconds / 86400:.2g} days"
 
 
 def duration_s(text: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,17 @@ from typing import Any
 from nasbench.errors import InputError
 from nasbench.text import printable
 
-__all__ = ["SCHEMA_VERSION", "check_file", "print_json", "print_table", "print_text", "shown", "width", "write_file"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "check_file",
+    "command",
+    "print_json",
+    "print_table",
+    "print_text",
+    "shown",
+    "width",
+    "write_file",
+]
 
 SCHEMA_VERSION = 1
 """Version of every `--json` document: `{"schema_version", "kind", "data"}`."""
@@ -100,6 +111,11 @@ def shown(path: Path) -> str:
     """Return a path as a user types it: relative to the working directory if the path is inside of it."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def command(*words: str | Path) -> str:
+    """Return a command that a user can copy into a shell: `nasbench` and its words, quoted where a shell needs it."""
+    return shlex.join(["nasbench", *(shown(word) if isinstance(word, Path) else word for word in words)])
 
 
 def print_text(text: str) -> None:
