@@ -67,9 +67,8 @@ def power(
     else:
         console.print_text(str(told))
     if effect is None:
-        narrate(
-            f"next: {console.command('power', str(run), '--effect')} D shows what is needed to detect a difference of D"
-        )
+        words = console.command("power", str(run), "--effect")
+        narrate(f"next: {words} D shows what is needed to detect a difference of D")
     else:
         more = "--seeds" if has_given_plans(opened.settings) else "--refine"
         seeds = told.seeds_needed if more == "--seeds" else None
