@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _WORTH_TELLING_S = 10
 """A shorter remaining time is not shown."""
 
+_UNITS_TIMED = 2
+"""Number of units of a stage after which its remaining time is shown. The first unit can contain the start of workers.
+"""
+
 _BEFORE: Any = {"width": 80, "subsequent_indent": " " * 9, "break_long_words": False, "break_on_hyphens": False}
 """The form of the lines that say what is going to be done."""
 
@@ -113,9 +117,9 @@ class Progress:
         if before is None or event.done < before.done:
             # the stage began with the last event before it, and its first unit is done
             before = self._began[event.stage] = _Beginning(self._last_s, max(0, event.done - 1), event.done)
-        if event.done <= before.first:
-            return ""
         before.done = event.done
+        if event.done < before.first + _UNITS_TIMED:
+            return ""
         left_s = (time.monotonic() - before.at_s) / (event.done - before.first) * (event.total - event.done)
         return f" ({duration_text(left_s)} left)" if left_s >= _WORTH_TELLING_S else ""
 

@@ -79,7 +79,12 @@ def _to_decide(run: Run, path: str, again: list[str], nearest: pd.Series) -> tup
         return words, "shows what would decide such a difference"
     seeds = int(nearest["seeds"] + more)
     options = ["--seeds", str(seeds)] if seeds > most_seeds(run.settings) or run.settings.plans else []
-    if equal_seeds(run.settings, len(trainings_of(run).plans)) is None:
+    plans = len(trainings_of(run).plans)
+    if equal_seeds(run.settings, plans) is not None:
+        # a given number of further trainings is never exceeded, so it must be enough for all plans
+        given = run.settings.refine is not None and not run.settings.plans
+        options += ["--refine", str((seeds - 1) * (plans + 1))] if given else []
+    else:
         # the plan and the bare backbone each get the further seeds
         options += ["--refine", str(further_trainings(run.settings) + 2 * int(more))]
     return [*again, *options], "would decide the nearest plan"

@@ -134,8 +134,9 @@ def run_search(
             )
             exploration.run_bare()
             if exploration.bare is not None:
-                done = len(run.evaluations())
-                note(item("time", outlook(problem, done, exploration.bare.wall_s, engine.capacity)))
+                refined = len(run.journal.evaluations(FINALISTS))
+                left = outlook(problem, exploration.done, refined, exploration.bare.wall_s, engine.capacity)
+                note(item("time", left))
             _limit_time(problem, engine, exploration, listen)
             if problem.settings.reuse is not None:
                 for message in record_earlier_noise(run, problem.settings.reuse):

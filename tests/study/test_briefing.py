@@ -146,11 +146,11 @@ def test_how_long_a_search_may_take(capacity, latency_s, total):
     """3 plans and the bare backbone with 5 seeds are 20 trainings. 19 of 60 s take 10 min on two workers."""
     problem = problem_of(plans=3, given=("se", "cbam", "eca"), latency_s=latency_s)
     then = ", then 20 s for latencies" if latency_s else ""
-    assert outlook(problem, 1, 60.0, capacity) == f"about {total}: 19 more trainings of about 60 s{then}"
+    assert outlook(problem, 1, 0, 60.0, capacity) == f"about {total}: 19 more trainings of about 60 s{then}"
 
 
 def test_a_time_limit_ends_the_outlook():
-    text = outlook(problem_of(plans=23, time_s=1800.0, latency_s=0), 0, 600.0, 1)
+    text = outlook(problem_of(plans=23, time_s=1800.0, latency_s=0), 0, 0, 600.0, 1)
     assert text == "about 30 min, the time limit (at most 34 more trainings of about 10 min)"
 
 
@@ -163,7 +163,7 @@ def test_durations(seconds, text):
 
 
 def test_lines_say_how_long_their_stage_will_take(monkeypatch, capsys):
-    """Four trainings of 30 s: after the first, three are left. A stage that begins anew is measured anew."""
+    """Four trainings of 30 s: after the second, two are left. A stage that begins anew is measured anew."""
     now = [0.0]
     monkeypatch.setattr("nasbench.cli.searching.time", SimpleNamespace(monotonic=lambda: now[0]))
     with Progress() as progress:
@@ -171,5 +171,5 @@ def test_lines_say_how_long_their_stage_will_take(monkeypatch, capsys):
             now[0] += 30
             progress.on_event(Event("seeds", done, 4, "trained"))
     lines = capsys.readouterr().err.splitlines()
-    left = [" (2 min left)", " (60 s left)", " (30 s left)", "", " (2 min left)"]
+    left = ["", " (60 s left)", " (30 s left)", "", ""]
     assert lines == [f"seeds {done}/4{text}  trained" for done, text in zip((1, 2, 3, 4, 1), left, strict=True)]

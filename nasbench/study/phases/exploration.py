@@ -229,7 +229,7 @@ class Exploration(Phase):
             super().hear(number, pace)
             return
         self.estimated = True
-        told = outlook(self.problem, 0, pace.training_s, self.engine.capacity)
+        told = outlook(self.problem, 0, 0, pace.training_s, self.engine.capacity)
         self.listen(Event(BEFORE, 0, 0, item("time", f"{told} (from its first {pace.steps} steps)")))
 
     @property

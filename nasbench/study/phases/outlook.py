@@ -9,18 +9,19 @@ from nasbench.text import duration_text
 __all__ = ["outlook"]
 
 
-def outlook(problem: Problem, done: int, evaluation_s: float, capacity: int) -> str:
+def outlook(problem: Problem, explored: int, refined: int, evaluation_s: float, capacity: int) -> str:
     """Return in one line how long the rest of a search may take. Controls are left out: what they need is known late.
 
     Args:
         problem: The problem of the search.
-        done: Number of evaluations that are done.
+        explored: Number of plans that are evaluated with the first seed, including the bare backbone.
+        refined: Number of evaluations with further seeds that are done.
         evaluation_s: Duration of one evaluation of the bare backbone in seconds.
         capacity: Number of evaluations that can run at the same time.
     """
     settings = problem.settings
-    planned = 1 + problem.plans + (planned_further(settings, problem.plans) if problem.is_refined else 0)
-    left = max(0, planned - done)
+    further = planned_further(settings, problem.plans) if problem.is_refined else 0
+    left = max(0, 1 + problem.plans - explored) + max(0, further - refined)
     latency_s = settings.latency_s if problem.evaluator.plan_costs is not None else 0.0
     total_s = -(-left // capacity) * evaluation_s + latency_s
     word = "training" if problem.task is not None else "evaluation"
