@@ -39,6 +39,18 @@ def test_an_undecided_plan_gets_the_seeds_that_decide_it(tmp_path):
     assert words_of(recorder) == ["search", "--out", "my runs/r", "--seeds", seeds]
 
 
+def test_few_plans_of_a_space_get_enough_further_trainings(tmp_path):
+    """A given number of further trainings is the limit: S seeds of the plan and the bare backbone are 2(S - 1) more."""
+    recorder = Recorder(tmp_path / "r", refine=2)
+    fill(recorder, None, 0.50, 0.52)
+    fill(recorder, SE, 0.52, 0.54)
+    words = words_of(recorder)
+    assert words[:3] == ["search", "--out", "my runs/r"]
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    (row,) = recorder.run.finalists().query("verdict == 'NOT DECIDED'").to_dict(orient="records")
+    assert int(options["--refine"]) == 2 * (row["seeds"] + row["more_seeds"] - 1)
+
+
 def test_a_difference_that_needs_too_many_seeds_asks_for_the_power(tmp_path):
     recorder = Recorder(tmp_path / "r", plans=("se",))
     fill(recorder, None, 0.50, 0.60, 0.40)

@@ -55,10 +55,6 @@ def test_given_plans_are_extended_with_further_plans_and_seeds(tmp_path):
     given = {"evaluate": score, "out": tmp_path / "r"}
     nb.search(plans=["se"], seeds=2, backbone="test_resnet", objectives=OBJECTIVES, **given)
     run = nb.search(plans=["stage3=eca"], seeds=3, **given)
-    assert dict(zip(run.finalists()["plan"], run.finalists()["seeds"], strict=True)).keys() >= {
-        "{}",
-        '{"stage3": "eca"}',
-    }
     assert set(run.finalists()["seeds"]) == {3}
     assert len(run.finalists()) == 3
 
@@ -66,5 +62,5 @@ def test_given_plans_are_extended_with_further_plans_and_seeds(tmp_path):
 def test_code_of_others_is_not_run(folder, monkeypatch):
     monkeypatch.setattr("nasbench.runs.sources.Sources.fault", "it is not trusted")
     read, origins = read_settings({"trials": 5})
-    with pytest.raises(RunError, match="not trusted here.*whole command"):
+    with pytest.raises(RunError, match=r"not trusted here.*whole command"):
         continued(read, origins, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 
 from nasbench.errors import RunError
@@ -59,7 +60,8 @@ def guarded(listen: Listener) -> Listener:
 def opened(on_event: Listener | None) -> Listener:
     """Return the listener of a search that begins, after the first event. The next one needs seconds of imports."""
     listen = guarded(on_event or (lambda event: None))
-    listen(Event(BEFORE, 0, 0, item("start", "checking the settings, then loading torch and the data")))
+    with chdir("."):  # a listener can change the working directory, and relative paths are not resolved yet
+        listen(Event(BEFORE, 0, 0, item("start", "checking the settings, then loading torch and the data")))
     return listen
 
 
