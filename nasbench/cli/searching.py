@@ -27,8 +27,8 @@ _UNITS_TIMED = 2
 """Number of units of a stage after which its remaining time is shown. The first unit can contain the start of workers.
 """
 
-_BEFORE: Any = {"width": 80, "subsequent_indent": " " * 9, "break_long_words": False, "break_on_hyphens": False}
-"""The form of the lines that say what is going to be done."""
+_WIDTH = 80
+"""Width of the lines that say what is going to be done, also without a terminal."""
 
 
 @app.command(cls=SettingsCommand)
@@ -104,7 +104,13 @@ class Progress:
     def on_event(self, event: Event) -> None:
         """Show one event of the search."""
         if not event.total:
-            self.note(textwrap.fill(event.message, **_BEFORE))
+            from nasbench.study.phases.events import INDENT  # imported here, because `--help` does not need it
+
+            hanging = " " * INDENT
+            lines = textwrap.wrap(
+                event.message, _WIDTH, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
+            )
+            self.note("\n".join(lines))
             return
         if event.stage not in self._tasks:
             self._tasks[event.stage] = self._bar.add_task(event.stage, total=event.total)

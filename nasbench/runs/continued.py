@@ -13,14 +13,27 @@ __all__ = ["continued"]
 
 _CARRIED_OUT = frozenset(
     {
-        *("time_s", "device", "workers", "engine", "storage", "retry_failed", "reuse"),
+        *("time_s", "device", "workers", "engine", "storage", "retry_failed", "reuse", "log"),
         *("trial_timeout_s", "trial_cpus", "trial_gpus"),
     }
 )
 """Settings that say how a search is carried out. A search that continues a run does not take them from it."""
 
 _FURTHER = frozenset(
-    {"trials", "seeds", "refine", "until", "effect", "controls", "keep", "latency_s", "plans", "modules", *_CARRIED_OUT}
+    {
+        "trials",
+        "seeds",
+        "refine",
+        "until",
+        "effect",
+        "controls",
+        "keep",
+        "latency_s",
+        "log",
+        "plans",
+        "modules",
+        *_CARRIED_OUT,
+    }
 )
 """Settings with which a run can be continued and extended. All others define the search."""
 
