@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "MAX_SIDE", "MAX_STEPS", "clean", "csv_text", "duration_s", "human", "mask_passwords", "narrate", "number_text",
+    "MAX_SIDE", "MAX_STEPS", "clean", "csv_text", "duration_s", "duration_text", "human", "mask_passwords", "narrate", "number_text",
     "printable",
 ]  # fmt: skip
 
@@ -168,6 +168,20 @@ def number_text(
         return f"{noun} from {least:,} to {most:,}"
     given = (("of at least", least), ("above", above), ("of at most", most), ("below", below))
     return " ".join([noun, " and ".join(f"{word} {limit:,}" for word, limit in given if limit is not None)]).strip()
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration as people say it, rounded: "8 s", "4 min", "2.5 h" or "3 days".
+
+    Example:
+        >>> [duration_text(seconds) for seconds in (0.2, 89, 100, 9000, 200_000)]
+        ['1 s', '89 s', '2 min', '2.5 h', '2.3 days']
+    """
+    if seconds < 90:
+        return f"{max(1, seconds):.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.2g} h" if seconds < 36 * 3600 else f"{seconds / 86400:.2g} days"
 
 
 def duration_s(text: str) -> float:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from nasbench.text import printable
 __all__ = [
     "SCHEMA_VERSION",
     "check_file",
+    "command",
     "only_output_on_stdout",
     "print_json",
     "print_table",
@@ -248,6 +250,11 @@ def shown(path: Path) -> str:
     """Return a path as a user types it: relative to the working directory if the path is inside of it."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def command(*words: str | Path) -> str:
+    """Return a command that a user can copy into a shell: `nasbench` and its words, quoted where a shell needs it."""
+    return shlex.join(["nasbench", *(shown(word) if isinstance(word, Path) else word for word in words)])
 
 
 def print_text(text: str) -> None:

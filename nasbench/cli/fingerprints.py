@@ -166,7 +166,7 @@ def suggest(
         _print_advice(advice)
     if out is not None:
         console.write_file(out, advice.space_yaml)
-        narrate(f"space: {out}; next: nasbench search {out}{advice.search_options}")
+        narrate(f"space: {out}; next: {console.command('search', out)}{advice.search_options}")
 
 
 def _print_advice(advice: Advice) -> None:

@@ -349,7 +349,7 @@ def _front(path: Path | None, options: dict[str, Any], per_slot: bool, as_json: 
     if measured.file is None:
         narrate(f"warning: the measurement is only shown here, because {path} cannot be written: {measured.fault}")
     else:
-        narrate(f"raw samples: {measured.file}; next: nasbench report {path}")
+        narrate(f"raw samples: {measured.file}; next: {console.command('report', path)}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,7 @@ def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder 
     """
     for file in init_project(folder):
         console.print_text(str(file))
-    go = "" if folder == Path() else f"cd {folder} && "
+    go = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
     narrate(f"next: {go}nasbench check modules/channel_scale.py && nasbench search --config run.yaml")
 
 

@@ -35,6 +35,7 @@ def report(
     opened = load_run(run, trust=trust)
     if out is not None:
         opened = opened.copy_to(out)
+    narrate("building the report")
     page = reports.build(opened)
     print_front(opened, as_json)
     narrate(f"report: {page}")
@@ -67,10 +68,13 @@ def power(
     else:
         console.print_text(str(told))
     if effect is None:
-        narrate(f"next: nasbench power {run} --effect D shows what is needed to detect a difference of D")
+        words = console.command("power", str(run), "--effect")
+        narrate(f"next: {words} D shows what is needed to detect a difference of D")
     else:
         more = "--seeds" if has_given_plans(opened.settings) else "--refine"
-        narrate(f"next: the same search with a larger {more} trains plans with further seeds")
+        seeds = told.seeds_needed if more == "--seeds" else None
+        words = console.command("search", "--out", str(run), more)
+        narrate(f"next: {words} {seeds or 'N'} trains plans with further seeds")
 
 
 @app.command()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +14,21 @@ from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
 from nasbench.cli._settings import SettingsCommand, given_settings
 from nasbench.cli.results import print_front
-from nasbench.text import narrate
+from nasbench.text import duration_text, narrate
 
 if TYPE_CHECKING:
     from nasbench.study.search import Event
+
+
+_WORTH_TELLING_S = 10
+"""A shorter remaining time is not shown."""
+
+_UNITS_TIMED = 2
+"""Number of units of a stage after which its remaining time is shown. The first unit can contain the start of workers.
+"""
+
+_WIDTH = 80
+"""Width of the lines that say what is going to be done, also without a terminal."""
 
 
 @app.command(cls=SettingsCommand)
@@ -35,7 +49,6 @@ def search(
 
     A few given plans: nasbench search --plan se --plan "stage3=eca >> se" --backbone resnet18 --task folder:PATH
     """
-    from nasbench import report as reports
     from nasbench.study import search as study
     from nasbench.study.termination import ending_by_signal
 
@@ -44,13 +57,17 @@ def search(
     with ending_by_signal(), Progress() as progress:
         run = study.search(out=out, config=config, on_event=progress.on_event, origin="command line", **given)
         progress.note("building the report")
+        from nasbench import report as reports  # imported here, because it takes a second
+        from nasbench.report.next_step import next_step
+
         page = reports.build(run)
     print_front(run, as_json)
-    folder = console.shown(run.path)
     if run.settings.latency_profile:
-        narrate(f"latency is predicted; to measure it on the device: nasbench profile --run {folder} --front")
-    more = "--plan" if run.settings.plans else "--trials"
-    narrate(f"report: {console.shown(page)}; next: nasbench report {folder}, or the same search with more {more}")
+        measure = console.command("profile", "--run", run.path, "--front")
+        narrate(f"latency is predicted; to measure it on the device: {measure}")
+    words, what = next_step(run, Path(console.shown(run.path)))
+    narrate(f"report: {console.shown(page)}; beside it: trials.csv, front.csv, figures/, tables/, models/")
+    narrate(f"next: {console.command(*words)}  ({what})")
     return 1 if (run.trials()["state"] == "failed").any() else 0
 
 
@@ -65,6 +82,8 @@ class Progress:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._tasks: dict[str, Any] = {}
+        self._began: dict[str, _Beginning] = {}
+        self._last_s = time.monotonic()  # time of the last line
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -77,12 +96,44 @@ class Progress:
         """Print a line above the bar."""
         from rich.markup import escape
 
+        self._last_s = time.monotonic()
+
         # Brackets in a message, such as those of an interval, are not markup.
         self._console.print(escape(text), highlight=False, soft_wrap=True)
 
     def on_event(self, event: Event) -> None:
         """Show one event of the search."""
+        if not event.total:
+            from nasbench.study.phases.events import INDENT  # imported here, because `--help` does not need it
+
+            hanging = " " * INDENT
+            lines = textwrap.wrap(
+                event.message, _WIDTH, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
+            )
+            self.note("\n".join(lines))
+            return
         if event.stage not in self._tasks:
             self._tasks[event.stage] = self._bar.add_task(event.stage, total=event.total)
         self._bar.update(self._tasks[event.stage], completed=event.done, total=event.total)
-        self.note(f"{event.stage} {event.done}/{event.total}  {event.message}")
+        self.note(f"{event.stage} {event.done}/{event.total}{self._left(event)}  {event.message}")
+
+    def _left(self, event: Event) -> str:
+        """Return how long the stage will take, in brackets. "" if this is not known, or if it is only seconds."""
+        before = self._began.get(event.stage)
+        if before is None or event.done < before.done:
+            # the stage began with the last event before it, and its first unit is done
+            before = self._began[event.stage] = _Beginning(self._last_s, max(0, event.done - 1), event.done)
+        before.done = event.done
+        if event.done < before.first + _UNITS_TIMED:
+            return ""
+        left_s = (time.monotonic() - before.at_s) / (event.done - before.first) * (event.total - event.done)
+        return f" ({duration_text(left_s)} left)" if left_s >= _WORTH_TELLING_S else ""
+
+
+@dataclass
+class _Beginning:
+    """The beginning of a stage: its time on the monotonic clock, and the numbers of units before it and done so far."""
+
+    at_s: float
+    first: int
+    done: int

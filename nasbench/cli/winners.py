@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -58,11 +59,12 @@ def export(
     console.check_folder(out, force=force)
     opened = load_run(run, trust=trust)
     opened.plan_of(trial)  # a wrong number is an error before torch is imported
+    narrate(f"loading torch; then the model of trial {trial} is written, and compared with that of the run")
     from nasbench.report.export.folder import export_trial  # imported here, because it imports torch
 
     folder = export_trial(opened, trial, out, onnx=onnx, force=force)
     narrate_damage(opened)
-    narrate(f"model: {folder}; next: cd {folder} && python example.py")
+    narrate(f"model: {folder}; next: cd {shlex.quote(str(folder))} && python example.py")
 
 
 @app.command()
@@ -96,6 +98,7 @@ def train(
     opened.plan_of(trial)  # a wrong number is an error before torch is imported
     if out is not None:
         opened = opened.copy_to(out)
+    narrate(f"loading torch and the data; then trial {trial} and the bare backbone are trained for {epochs} epochs")
     from nasbench.study.full_training import train_fully
 
     first = opened.settings.seed
@@ -116,4 +119,5 @@ def train(
         console.print_table(columns, done.table[columns].itertuples(index=False), f"{epochs} epochs")
         sure = f"95 % {low:+.4g} to {high:+.4g}" if done.difference.has_interval else "one seed: no interval"
         console.print_text(f"{done.metric}: trial {trial} against bare {gap:+.4g}, positive is better ({sure})")
-    narrate(f"weights: {done.folder}; next: nasbench export {opened.path} --trial {trial} --out DIR")
+    narrate(f"weights: {console.shown(done.folder)}")
+    narrate(f"next: {console.command('export', opened.path, '--trial', str(trial), '--out', 'winner')}")

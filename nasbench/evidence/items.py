@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 
 from nasbench.evidence.student import t_quantile
 
-__all__ = ["item_freedom", "long_run_variance"]
+__all__ = ["fewest_items", "item_freedom", "long_run_variance"]
 
 FloatArray = NDArray[np.float64]
 
@@ -27,6 +27,11 @@ The errors of forecasts depend on each other even if their windows do not overla
 a day or a week. In a simulation with a horizon of a day, a memory of a week and 8,000 hours, the intervals contained
 the true value in 66 % of cases with a kernel of four horizons, and in 94 % with a fifth of the series.
 """
+
+
+def fewest_items(block: int = 1) -> int:
+    """Return the smallest number of items that has a long-run variance, for a horizon or for independent items (1)."""
+    return 2 * block
 
 
 def long_run_variance(values: FloatArray, block: int = 1) -> FloatArray:
@@ -46,7 +51,7 @@ def long_run_variance(values: FloatArray, block: int = 1) -> FloatArray:
     """
     values = np.asarray(values, dtype=float)
     count = values.shape[-1]
-    if count < 2 * block:
+    if count < fewest_items(block):
         return np.full(values.shape[:-1], np.nan)
     if block == 1:
         return np.asarray(values.var(axis=-1, ddof=1))
@@ -78,7 +83,7 @@ def item_freedom(count: int, block: int = 1) -> float:
     Returns:
         The degrees of freedom. NaN if `long_run_variance` is NaN.
     """
-    if count < 2 * block:
+    if count < fewest_items(block):
         return np.nan
     if block == 1:
         return count - 1.0

@@ -11,7 +11,7 @@ import numpy as np
 from nasbench.evidence.items import item_freedom
 from nasbench.evidence.trainings import Trainings
 
-__all__ = ["Noise", "pooled_noise"]
+__all__ = ["Noise", "binomial_noise", "pooled_noise"]
 
 _ITEM_SHARE = 0.2
 """Default for the item variance of the difference of two plans, used until two plans have been compared: this value
@@ -130,6 +130,30 @@ def pooled_noise(plans: Sequence[Trainings], *, earlier: Sequence[Noise] = ()) -
         item_variance=_ITEM_SHARE * interaction / items if items else 0.0,
         item_freedom=item_freedom(items, block) if items else np.inf,
         grid=grid,
+    )
+
+
+def binomial_noise(share: float, items: int, freedom: int) -> Noise:
+    """Return a guess of the noise of a share of items, such as an accuracy, before anything is trained.
+
+    Whether a training gets an item right is taken as an independent draw with the probability p = `share`, so W is
+    p · (1 − p), and the variance between seeds is W / N. Trainings of one network agree more than independent draws, so
+    the noise is mostly smaller.
+
+    Args:
+        share: The expected share p, from 0 to 1.
+        items: Number N of evaluation items.
+        freedom: Degrees of freedom that the trainings to come will have.
+    """
+    interaction = share * (1 - share)
+    return Noise(
+        seed_variance=interaction / items,
+        freedom=freedom,
+        interaction=interaction,
+        items=items,
+        item_variance=_ITEM_SHARE * interaction / items,
+        item_freedom=item_freedom(items, 1),
+        grid=1 / items,
     )
 
 

@@ -70,13 +70,13 @@ def build(run: Run) -> Path:
 
 
 def answer_of(run: Run) -> tuple[str, ...]:
-    """Return the headline of a run's report: which plan helps, and how sure that is.
+    """Return the headline of a run's report in brief: which plan helps, and how sure that is.
 
     It uses the test results that the last report stored, and does not open the test split.
     """
     known = _known_test_figures(run)
     recorded = None if run.metric is None else trainings_of(run)
-    return headline(run, run.finalists(), recorded, known["plans"], known["naive"])
+    return headline(run, run.finalists(), recorded, known["plans"], known["naive"], brief=True)
 
 
 def render(run: Run, page: Page) -> str:

@@ -18,10 +18,11 @@ from nasbench.objectives import COSTS
 from nasbench.report.formatting import is_missing, plan_words, what_would_decide, with_interval
 from nasbench.report.training_state import is_near_chance, is_still_falling
 from nasbench.runs.control_comparison import is_near_cost
+from nasbench.runs.power import why_no_interval
 from nasbench.runs.run import Run
 from nasbench.runs.trainings import RunTrainings
 
-__all__ = ["headline"]
+__all__ = ["best_of", "headline", "nearest_of"]
 
 Metrics = Mapping[str, Mapping[str, float]]
 
@@ -29,7 +30,13 @@ _LONGEST_REASON = 120
 
 
 def headline(
-    run: Run, finalists: pd.DataFrame, recorded: RunTrainings | None, test: Metrics, naive: Metrics
+    run: Run,
+    finalists: pd.DataFrame,
+    recorded: RunTrainings | None,
+    test: Metrics,
+    naive: Metrics,
+    *,
+    brief: bool = False,
 ) -> tuple[str, ...]:
     """Return the sentences of the headline, the answer first.
 
@@ -39,8 +46,12 @@ def headline(
         recorded: Its trainings. None if every objective is a cost.
         test: Metrics on the test split by plan hash.
         naive: Metrics of naive forecasts on the test split by name.
+        brief: Whether to leave out what a reader can look up in the report: all between the first two sentences of the
+            answer and the number of plans.
     """
     lines = list(_answer(run, finalists, recorded, test))
+    if brief:
+        lines = [*lines[:-1][:2], lines[-1]]
     # The last line counts the plans, so the number of failed plans is added to it.
     lines[-1] = " ".join([lines[-1], *_failures(run)])
     return (*lines, *(_caution(run, run.metric, finalists, test, naive) if run.metric else ()))
@@ -79,9 +90,7 @@ def _best(
     run: Run, better: pd.DataFrame, finalists: pd.DataFrame, recorded: RunTrainings, test: Metrics
 ) -> Iterable[str]:
     """Yield sentences about the best of the plans that are BETTER."""
-    # First come plans that are also better than a plain block of equal cost. Then the largest difference counts.
-    order = better.assign(beats_control=better["control_verdict"] == "BETTER")
-    best = order.sort_values(["beats_control", "difference"], ascending=False).iloc[0]
+    best = best_of(better)
     bare = finalists[finalists["plan"] == BARE.text].iloc[0]
     yield _better(run, best, bare)
     yield from _against_control(best)
@@ -89,34 +98,48 @@ def _best(
     yield from _latency(run, best)
 
 
+def best_of(better: pd.DataFrame) -> pd.Series:
+    """Return the best of the plans that are BETTER: those better than a plain block of equal cost come first."""
+    order = better.assign(beats_control=better["control_verdict"] == "BETTER")
+    return order.sort_values(["beats_control", "difference"], ascending=False).iloc[0]
+
+
+def nearest_of(finalists: pd.DataFrame) -> pd.Series | None:
+    """Return the undecided plan with the highest probability to be better. None if there is none with an interval."""
+    nearest = finalists[finalists["verdict"] == "NOT DECIDED"].dropna(subset=["p_better", "difference_low"])
+    return None if nearest.empty else nearest.sort_values("p_better", ascending=False).iloc[0]
+
+
 def _better(run: Run, best: pd.Series, bare: pd.Series) -> str:
     assert run.metric is not None
     metric = run.metric
-    cost = next((name for name in ("macs", *COSTS) if name in run.directions and name in best), None)
-    price = f", at {best[cost] / bare[cost]:.2f} times the {cost}" if cost and bare[cost] else ""
     # The verdict uses all trainings together. The interval uses only this plan, so it can include 0.
     model = f" (better with probability {_chance(best)}, from all trainings)" if best["difference_low"] <= 0 else ""
     return (
         f"{_name(best)} is BETTER than the bare backbone: {metric} {_value(metric, best)} against "
-        f"{_value(metric, bare)}, {_interval(best)}{_sign_note(run)}{model}{price}."
+        f"{_value(metric, bare)}, {_interval(best)}{_sign_note(run)}{model}{_price(run, best, bare)}."
     )
+
+
+def _price(run: Run, row: pd.Series, bare: pd.Series) -> str:
+    cost = next((name for name in ("macs", *COSTS) if name in run.directions and name in row), None)
+    return f", at {row[cost] / bare[cost]:.2f} times the {cost}" if cost and bare[cost] else ""
 
 
 def _nearest(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
     """Yield the undecided plan with the highest probability to be better, and what is needed to decide it."""
-    nearest = finalists[finalists["verdict"] == "NOT DECIDED"].dropna(subset=["p_better", "difference_low"])
-    if nearest.empty:
+    if (row := nearest_of(finalists)) is None:
         return
-    row = nearest.sort_values("p_better", ascending=False).iloc[0]
+    price = _price(run, row, finalists[finalists["plan"] == BARE.text].iloc[0])
     told = "; ".join([f"better with probability {_chance(row)}", *filter(None, [what_would_decide(row.to_dict())])])
-    yield f"The nearest plan is {_name(row)}: {run.metric} {_interval(row)}{_sign_note(run)}, {told}."
+    yield f"The nearest plan is {_name(row)}: {run.metric} {_interval(row)}{_sign_note(run)}{price}, {told}."
 
 
 def _power(run: Run, most_seeds: int) -> Iterable[str]:
     """Yield which differences the run can detect, because readers ask this if no plan is better."""
     power = run.power()
     if math.isnan(power.floor):
-        yield "One validation item allows no interval, so no difference can be detected."
+        yield f"No difference can be detected: {why_no_interval(power.items, run.block)}."
         return
     # If the item variance is estimated as 0, there is no floor.
     floor = (

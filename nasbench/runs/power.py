@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nasbench.errors import InputError, RunError
+from nasbench.evidence.items import fewest_items
 from nasbench.evidence.power import detectable_difference, items_needed, least_difference, more_seeds
 from nasbench.runs.trainings import RecordedRun, trainings_of
 
-__all__ = ["SEEDS", "RunPower", "power_of"]
+__all__ = ["SEEDS", "RunPower", "longest_horizon", "power_of", "why_no_interval"]
 
 SEEDS = (2, 3, 5, 8)
 """Numbers of seeds for which the smallest detectable difference is computed."""
@@ -37,6 +38,8 @@ class RunPower:
             detectable. None if no number of seeds is enough, or if no effect was given.
         items_needed: Number of validation items with which the effect is detectable if there are enough seeds. None if
             the present items are enough, if the metric of each item was not stored, or if no effect was given.
+        block: The horizon of forecasts, or 1 for independent items. If there are too few items for it, `floor` and the
+            detectable differences are NaN.
     """
 
     metric: str
@@ -47,6 +50,7 @@ class RunPower:
     effect: float | None = None
     seeds_needed: int | None = None
     items_needed: int | None = None
+    block: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the results as JSON-serialisable data."""
@@ -56,6 +60,8 @@ class RunPower:
         """Return the results as text, one sentence in each line."""
         seeds = ", ".join(f"{difference:.3g} with {count}" for count, difference in self.detectable.items())
         lines = [f"{self.metric}: seeds differ by {self.seed_sd:.3g} (standard deviation)"]
+        if self.items and (reason := why_no_interval(self.items, self.block)):
+            return f"{lines[0]}\nno difference can be detected: {reason}"
         lines.append(f"smallest differences that can be detected, by number of seeds: {seeds}")
         if self.items and not self.floor:
             lines.append(f"the choice of the {self.items:,} validation items adds no measurable noise")
@@ -78,6 +84,34 @@ class RunPower:
         if self.items_needed is not None:
             return f"a difference of {self.effect:.3g} needs {self.items_needed:,} items: no number of seeds is enough"
         return f"a difference of {self.effect:.3g} needs over 1,000 seeds"
+
+
+def why_no_interval(items: int, block: int) -> str:
+    """Return the reason why no difference gets an interval, and what helps. "" if there are enough validation items.
+
+    Args:
+        items: Number of validation items.
+        block: The horizon of the forecasts, or 1 for independent items.
+    """
+    if items >= fewest_items(block):
+        return ""
+    if block == 1:
+        return f"{items} validation item allows no interval; give more validation items"
+    return (
+        f"the {items:,} validation windows overlap, and an interval needs {fewest_items(block):,}, two horizons of "
+        f"{block} steps; give --horizon {longest_horizon(items, block)} or less, or more rows"
+    )
+
+
+def longest_horizon(items: int, block: int) -> int:
+    """Return the longest horizon with which the same validation rows allow an interval, at least 1.
+
+    Args:
+        items: Number of validation windows with the present horizon.
+        block: The present horizon.
+    """
+    # There are S = items + block - 1 rows to forecast. A horizon h gives S - h + 1 windows, and 2h are needed.
+    return max(1, (items + block) // 3)
 
 
 def power_of(run: RecordedRun, effect: float | None = None) -> RunPower:
@@ -120,4 +154,5 @@ def power_of(run: RecordedRun, effect: float | None = None) -> RunPower:
         effect=effect,
         seeds_needed=None if more is None else 1 + more,
         items_needed=None if effect is None or effect > floor else items_needed(effect, noise),
+        block=run.block,
     )

@@ -6,7 +6,10 @@ from nasbench.evidence.race import BARE_SEEDS, BUDGET, MOST_SEEDS, UNTIL_BUDGET
 from nasbench.evidence.verdicts import FEWEST_FOR_MODEL
 from nasbench.runs.settings import SearchSettings
 
-__all__ = ["equal_seeds", "further_trainings", "has_given_plans", "is_refined", "most_seeds", "reachable_seeds"]
+__all__ = [
+    "equal_seeds", "further_trainings", "has_given_plans", "is_refined", "most_seeds", "planned_further",
+    "reachable_seeds",
+]  # fmt: skip
 
 _SEEDS_OF_GIVEN = 5
 """Default number of seeds of each plan, if the plans are given."""
@@ -56,6 +59,18 @@ def equal_seeds(settings: SearchSettings, plans: int) -> int | None:
     # If the user gave the number of trainings (`refine`), it is never exceeded. Its default is exceeded if `seeds`
     # needs more.
     return seeds if settings.refine is None else min(seeds, 1 + settings.refine // (plans + 1))
+
+
+def planned_further(settings: SearchSettings, plans: int) -> int:
+    """Return the number of planned trainings with further seeds, those of the bare backbone included. A race can end
+    with fewer.
+
+    Args:
+        settings: The settings of the search.
+        plans: Number of plans that the search will have, without the bare backbone.
+    """
+    equal = equal_seeds(settings, plans)
+    return further_trainings(settings) if equal is None else (plans + 1) * (equal - 1)
 
 
 def reachable_seeds(settings: SearchSettings, plans: int) -> int:

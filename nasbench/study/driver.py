@@ -28,22 +28,24 @@ from nasbench.runs.environment import describe_environment
 from nasbench.runs.evaluation import describe_error
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.latency import measured_columns
-from nasbench.runs.refinement import equal_seeds, is_refined
+from nasbench.runs.refinement import equal_seeds
 from nasbench.runs.run import Run, create_run, load_run
 from nasbench.runs.schema import CONTROLS, FINALISTS, SCHEMA_VERSION, SEARCH
 from nasbench.runs.settings import SearchSettings, ignored_notes
 from nasbench.runs.sources import uncopied_imports
 from nasbench.runs.trainings import trainings_of
 from nasbench.spaces import SlotLike
+from nasbench.study.briefing import briefing, read_lines
 from nasbench.study.engines import Engine, Inline, make_engine
 from nasbench.study.evaluators.asked import EvaluateFunction
 from nasbench.study.loggers.logged import LoggedTrials
 from nasbench.study.phases.controls import Controls, RetriedControls
 from nasbench.study.phases.equal_seeds import BareSeeds, EqualSeeds
-from nasbench.study.phases.events import Event, Listener
+from nasbench.study.phases.events import BEFORE, Event, Listener, item
 from nasbench.study.phases.exploration import Exploration
 from nasbench.study.phases.fidelity import strategy_for
 from nasbench.study.phases.further_seeds import Retries
+from nasbench.study.phases.outlook import outlook
 from nasbench.study.phases.race import Race
 from nasbench.study.phases.reuse import record_earlier_noise
 from nasbench.study.problem import Problem, make_problem
@@ -89,7 +91,6 @@ def run_search(
         RunError: If the folder contains a run with another configuration, or another search uses it. Also if a file
             cannot be written, at the start or later.
     """
-    listen = _guarded(listen)
     here = Path.cwd()  # so that a relative run folder stays the same if the working directory changes
     # All settings are checked first, so that no run folder is created if a setting is wrong.
     problem = make_problem(settings, evaluate)
@@ -97,7 +98,7 @@ def run_search(
     began = time.monotonic()
 
     def note(message: str) -> None:
-        listen(Event(SEARCH, 0, problem.settings.trials, message))
+        listen(Event(BEFORE, 0, 0, message))
 
     database = None if problem.settings.storage is None else open_database(problem.settings.storage, note)
     # In a shared study, evaluations run in another process, because this process must write its heartbeat meanwhile.
@@ -108,15 +109,15 @@ def run_search(
     try:
         for message in ignored_notes(dict.fromkeys([*origins, *_earlier_settings(folder)])):
             note(message)
-        for name, fact in (problem.task.read if problem.task is not None else {}).items():
-            note(f"read: {name}: {fact}")
-        for message in problem.task.notes if problem.task is not None else ():
-            note(f"note: {clean(message)}")
+        for message in read_lines(problem.task):
+            note(message)
         for message in uncopied_imports(problem.settings):
             note(message)
         environment = describe_environment(problem.settings)
         run = create_run(folder.path, _config(problem, origins), environment, database, task=problem.task)
         for message in _damage(run):
+            note(message)
+        for message in briefing(problem, run, engine.capacity):
             note(message)
         if engine.start_note:
             note(engine.start_note)
@@ -132,6 +133,10 @@ def run_search(
                 run, problem, engine, listen, sampler, knowledge.first_plans(), fidelity, began=began
             )
             exploration.run_bare()
+            if exploration.bare is not None:
+                refined = len(run.journal.evaluations(FINALISTS))
+                left = outlook(problem, exploration.done, refined, exploration.bare.wall_s, engine.capacity)
+                note(item("time", left))
             _limit_time(problem, engine, exploration, listen)
             if problem.settings.reuse is not None:
                 for message in record_earlier_noise(run, problem.settings.reuse):
@@ -139,14 +144,13 @@ def run_search(
             if problem.settings.retry_failed:
                 Retries(run, problem, engine, listen, began=began).run_all()
                 RetriedControls(run, problem, engine, listen, began=began).run_all()
-            refines = is_refined(problem.settings) and problem.evaluator.takes_seed
-            if refines and run.metric is not None and not whole:
+            if problem.is_refined and not whole:
                 BareSeeds(run, problem, engine, listen, began=began).run_all()
             exploration.run_all()
-            if refines and whole:
+            if problem.is_refined and whole:
                 seeds = problem.settings.seeds or 1
                 EqualSeeds(run, problem, engine, listen, began=began).train_on(seeds, checks_costs=False)
-            elif refines and run.metric is not None:
+            elif problem.is_refined:
                 _refine(run, problem, engine, listen, began)
             logged.catch_up()  # what no event told, such as the trials of another run that were imported
             logged.log_verdicts()
@@ -173,21 +177,6 @@ def run_search(
     return load_run(run.path)  # opened again for reading, which needs no database
 
 
-def _guarded(listen: Listener) -> Listener:
-    """Return a listener that raises a `RunError` if the user's listener fails, so that the message names the cause."""
-
-    def tell(event: Event) -> None:
-        try:
-            listen(event)
-        except Exception as error:
-            raise RunError(
-                f"on_event failed: {describe_error(error)}; finished evaluations are saved, and the same call resumes "
-                "the search"
-            ) from error
-
-    return tell
-
-
 def _limit_time(problem: Problem, engine: Engine, exploration: Exploration, listen: Listener) -> None:
     """Limit the time of an evaluation, relative to that of the bare backbone, unless the user gave a limit."""
     if problem.settings.trial_timeout_s is not None or exploration.bare is None:
@@ -196,7 +185,7 @@ def _limit_time(problem: Problem, engine: Engine, exploration: Exploration, list
     if engine.limit_time(limit_s):
         message = f"an evaluation that takes longer than {limit_s / 60:.0f} minutes fails ({TIMES_BARE} times the bare "
         message += f"backbone, at least {FEWEST_LIMIT_S / 60:.0f} minutes); --trial-timeout sets another limit"
-        listen(Event(SEARCH, exploration.done, problem.settings.trials, message))
+        listen(Event(BEFORE, 0, 0, item("limit", message)))
 
 
 def _claim_folder(folder: RunFolder) -> FileLock:

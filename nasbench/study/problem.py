@@ -18,6 +18,7 @@ from nasbench.library.expression import NONE
 from nasbench.library.plan import BARE, NECK, Plan, check_neck_is_free
 from nasbench.objectives import COSTS, conventional_direction, directions, parse_constraint
 from nasbench.runs.columns import check_objective_names
+from nasbench.runs.refinement import is_refined
 from nasbench.runs.settings import SearchSettings
 from nasbench.spaces import ResolvedSpace, SlotLike, Space, load_space
 from nasbench.study.evaluators.asked import AskedEvaluator, EvaluateFunction
@@ -66,6 +67,17 @@ class Problem:
     evaluator: Evaluator
     identity: dict[str, Any]
     slots: Sequence[SlotLike]
+
+    @property
+    def plans(self) -> int:
+        """Number of plans that the search will evaluate, without the bare backbone, if no time limit ends it."""
+        return min(self.settings.trials, self.space.count + (BARE not in self.space)) - 1
+
+    @property
+    def is_refined(self) -> bool:
+        """Whether plans are trained with further seeds: if further seeds are wanted, and can give other results."""
+        trains = self.evaluator.takes_seed and any(name not in COSTS for name in self.directions)
+        return trains and is_refined(self.settings)
 
 
 def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = None) -> Problem:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasbench.runs.continued import continued
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.settings import read_settings
 from nasbench.study.evaluators.asked import EvaluateFunction
 from nasbench.study.given_plans import with_all_plans
 from nasbench.study.names import check_names
-from nasbench.study.phases.events import Event, Listener
+from nasbench.study.phases.events import Event, Listener, opened
 
 if TYPE_CHECKING:
     from nasbench.runs.run import Run
@@ -43,7 +44,8 @@ def search(
             Items make comparisons more precise.
         objectives: Names as a list or as one string with commas, or a mapping from each name to "maximize" or
             "minimize". By default the task's metric and `macs`.
-        out: The run folder. By default `runs/<backbone>-<task>-<time>`.
+        out: The run folder. By default `runs/<backbone>-<task>-<time>`. If it contains a run, and no setting is given
+            that defines the search, such as `backbone` or `task`, then the settings of the run are used.
         config: A YAML file with settings.
         on_event: A function that is called with an `Event` after each step.
         origin: Where the given settings come from, as recorded in config.yaml.
@@ -71,10 +73,12 @@ def search(
     named = objectives if objectives is None or isinstance(objectives, (str, Mapping)) else list(objectives)
     given = {"space": str(space) if isinstance(space, Path) else space, "objectives": named, **settings}
     read, origins = read_settings(given, config, origin)
+    read = continued(read, origins, out)
+    listen = opened(on_event)  # before plug-ins are loaded, which can import torch
     check_names(read, trains=evaluate is None)
     if out is not None:
         RunFolder(out).check_place()
     read = with_all_plans(read, origins, out)
     from nasbench.study.driver import run_search  # imported late, because it imports torch
 
-    return run_search(read, origins, evaluate, out, on_event or (lambda event: None))
+    return run_search(read, origins, evaluate, out, listen)

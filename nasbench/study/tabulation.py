@@ -18,7 +18,7 @@ from nasbench.runs.settings import read_settings
 from nasbench.spaces import GivenPlans, Space
 from nasbench.study.evaluators.asked import EvaluateFunction
 from nasbench.study.names import check_names
-from nasbench.study.phases.events import Listener
+from nasbench.study.phases.events import Listener, opened
 
 if TYPE_CHECKING:  # imported late elsewhere, so that mistyped names are reported before pandas and torch are imported
     import pandas as pd
@@ -79,6 +79,7 @@ def tabulate(
         )
     given = {**settings, **_OF_EVERY_TABLE, "seeds": seeds}
     read, _ = read_settings({"space": space, **given}, None, origin)
+    listen = opened(on_event)
     check_names(read, trains=evaluate is None)
     from nasbench.runs.tabulated import write_table
     from nasbench.study.driver import run_search
@@ -97,7 +98,7 @@ def tabulate(
         )
     # one trial more than there are plans, because the bare backbone is evaluated even if the space does not contain it
     read, origins = read_settings({"space": space, **given, "trials": plans + 1}, None, origin)
-    run = run_search(read, origins, evaluate, run_folder(out), on_event or (lambda event: None), whole=True)
+    run = run_search(read, origins, evaluate, run_folder(out), listen, whole=True)
     return write_table(out, _frame(run), _info(run, problem))
 
 

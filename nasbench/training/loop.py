@@ -24,7 +24,7 @@ from nasbench.training.optimisation import all_finite, as_float, autocast, aux_l
 from nasbench.training.techniques import applied, check_model, check_task, clip_of, groups_of
 from nasbench.training.waiting import DATA_WAIT, Waiting
 
-__all__ = ["Recipe", "TrainResult", "check_recipe", "evaluate", "train"]
+__all__ = ["Recipe", "TrainResult", "check_recipe", "evaluate", "total_steps", "train"]
 
 Validated = tuple[dict[str, float], np.ndarray]
 """The metrics of an evaluation, and one number for each item."""
@@ -121,6 +121,13 @@ def train(
             return loop.run(on_epoch)
 
 
+def total_steps(recipe: Recipe, task: Task) -> int:
+    """Return the number of optimiser steps of a training, unless it ends early."""
+    items, size = task.splits["train"], recipe.batch_size
+    batches = max(1, items // size + (items % size > 1))  # a task leaves out a last batch that has a single item
+    return recipe.epochs * -(-batches // recipe.accumulation)
+
+
 def evaluate(
     model: nn.Module,
     task: Task,
@@ -200,7 +207,7 @@ class _Loop:
         )
         # bfloat16 has the range of float32. So gradients need scaling only for float16.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "float16")
-        self._set_rates = schedule(self.optimizer, recipe, self._total_steps())
+        self._set_rates = schedule(self.optimizer, recipe, total_steps(recipe, task))
         self._scale_rates()
         self.mix = mixing(recipe, task.model_kwargs.get("num_classes", 0))
         self.clip = clip_of(model, recipe)
@@ -214,11 +221,6 @@ class _Loop:
         self.kept = model if self.ema is None else self.ema.module
         self.history: list[dict[str, float]] = []
         self.best: _Best | None = None
-
-    def _total_steps(self) -> int:
-        items, size = self.task.splits["train"], self.recipe.batch_size
-        batches = max(1, items // size + (items % size > 1))  # a task leaves out a last batch that has a single item
-        return self.recipe.epochs * -(-batches // self.recipe.accumulation)
 
     def run(self, on_epoch: Callable[[dict[str, float]], object] | None) -> TrainResult:
         begin = time.perf_counter()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # a recorded scenario can be read without torch
 
     from nasbench.measurement.latency.nvml import Nvml
 
-__all__ = ["AMP", "MODES", "Scenario", "check_mode"]
+__all__ = ["AMP", "MODES", "Scenario", "check_mode", "device_name"]
 
 MODES = ("eager", "compile", "cudagraph")
 AMP = ("none", "bfloat16", "float16")
@@ -75,7 +75,7 @@ class Scenario:
         cuda = device.type == "cuda"
         return cls(
             device=str(device),
-            device_name=torch.cuda.get_device_name(device) if cuda else _processor(),
+            device_name=device_name(device),
             dtype=str(dtype).removeprefix("torch."),
             tf32=cuda and _tf32(),
             threads=torch.get_num_threads(),
@@ -138,6 +138,14 @@ def _tf32() -> bool:
 
     convolution = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
     return "tf32" in (torch.backends.cuda.matmul.fp32_precision, convolution)
+
+
+def device_name(device: torch.device | str) -> str:
+    """Return the model of a GPU, or of the processor of this machine."""
+    import torch  # imported here, because a recorded scenario can be read without torch
+
+    device = torch.device(device)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
 
 
 def _processor() -> str:

@@ -9,6 +9,7 @@ from types import TracebackType
 
 from nasbench.runs.evaluation import Evaluation
 from nasbench.study.evaluators.base import Request
+from nasbench.study.evaluators.pace import Pace
 
 __all__ = ["Answer", "Engine", "Lost", "late"]
 
@@ -36,11 +37,14 @@ class Engine(ABC):
         capacity: Number of evaluations that can run at the same time.
         start_note: A message for the user before the first request, if starting the workers is slow. "" for none.
         tell: Called with a message for the user when something holds up the engine. By default nobody is told.
+        hear: Called with the ticket of a request and the pace of its training, a few times a minute. An engine that
+            does not know the pace, such as that of a cluster, does not call it.
     """
 
     capacity: int
     start_note: str = ""
     tell: Callable[[str], None] = staticmethod(lambda message: None)
+    hear: Callable[[int, Pace], None] = staticmethod(lambda ticket, pace: None)
 
     @abstractmethod
     def submit(self, ticket: int, request: Request) -> None:

@@ -31,7 +31,8 @@ class Inline(Engine):
 
     def __init__(self, evaluator: Evaluator) -> None:
         self.capacity = 1
-        self._evaluator = evaluator
+        self._evaluator = evaluator.watched(lambda pace: self.hear(self._ticket, pace))
+        self._ticket = -1  # of the request that is being evaluated
         self._requests: list[tuple[int, Request]] = []
         self._timeout_s = math.inf
 
@@ -44,6 +45,7 @@ class Inline(Engine):
         if not self._requests:
             return []
         ticket, request = self._requests.pop(0)
+        self._ticket = ticket
         begun = time.perf_counter()
         try:
             with _alarm(self._timeout_s):

@@ -16,6 +16,7 @@ from nasbench.errors import NasbenchError
 from nasbench.runs.evaluation import Evaluation
 from nasbench.study.engines._base import Answer, Engine, Lost, late
 from nasbench.study.evaluators.base import Request, failed
+from nasbench.study.evaluators.pace import Pace
 
 __all__ = ["MAX_REQUESTS", "START_S", "Broken", "Pool", "Ready", "Worker"]
 
@@ -47,7 +48,7 @@ class Worker(Protocol):
     def give(self, request: Request) -> None:
         """Send a request. If the worker is dead, this raises no error, and `take` returns `Lost`."""
 
-    def take(self) -> Ready | Evaluation | Lost | Broken:
+    def take(self) -> Ready | Evaluation | Lost | Broken | Pace:
         """Wait for the worker's next message and return it."""
 
     def kill(self) -> None:
@@ -176,6 +177,10 @@ class Pool(Engine):
         said = place.worker.take()
         if isinstance(said, Ready):
             place.ready, place.failed_starts = True, 0
+            return []
+        if isinstance(said, Pace):
+            assert place.ticket is not None
+            self.hear(place.ticket, said)
             return []
         if isinstance(said, Evaluation):
             place.done += 1

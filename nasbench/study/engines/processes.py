@@ -22,6 +22,7 @@ from nasbench.study.engines._base import Lost
 from nasbench.study.engines.pool import MAX_REQUESTS, Broken, Pool, Ready, Worker
 from nasbench.study.engines.workplace import Workplace, threads_for
 from nasbench.study.evaluators.base import Request
+from nasbench.study.evaluators.pace import Pace
 
 __all__ = ["Processes"]
 
@@ -84,7 +85,7 @@ class _Process:
     def give(self, request: Request) -> None:
         self._send(pickle.dumps(request))
 
-    def take(self) -> Ready | Evaluation | Lost | Broken:
+    def take(self) -> Ready | Evaluation | Lost | Broken | Pace:
         try:
             if self.has_ended() and not self.pipe.poll():
                 raise EOFError

@@ -1,6 +1,7 @@
 """The program of a worker process. It builds its evaluator and then answers requests until the search ends.
 
-Its first message is `Ready` or `Broken`. After that it sends one evaluation for each request.
+Its first message is `Ready` or `Broken`. After that it sends one evaluation for each request, and before it the pace of
+the training, a few times a minute.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from nasbench.errors import NasbenchError
 from nasbench.study.engines.pool import Broken, Ready
 from nasbench.study.engines.workplace import Workplace
 from nasbench.study.evaluators.base import Request
+from nasbench.study.evaluators.pace import Pace
 
 __all__ = ["main"]
 
@@ -44,6 +47,8 @@ def main(descriptor: int, parent: int) -> None:
         text = str(error) if isinstance(error, NasbenchError) else traceback.format_exc()
         pipe.send_bytes(pickle.dumps(Broken(text)))
         return
+    # If the search has ended, so does this process: at its next message, as soon as the evaluation is over.
+    evaluator = evaluator.watched(lambda pace: _send(pipe, pace))
     said: object = Ready()
     while True:
         try:
@@ -52,6 +57,11 @@ def main(descriptor: int, parent: int) -> None:
         except (EOFError, OSError):
             return
         said = evaluator.evaluate(request)
+
+
+def _send(pipe: Connection, pace: Pace) -> None:
+    with suppress(OSError):
+        pipe.send_bytes(pickle.dumps(pace))
 
 
 def die_with(parent: int) -> None:

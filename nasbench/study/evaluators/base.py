@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nasbench.library.plan import Plan
     from nasbench.measurement.costs.plan_costs import PlanCosts
     from nasbench.measurement.latency.samples import Profile
+    from nasbench.study.evaluators.pace import Pace
 
 __all__ = ["Evaluator", "Findings", "RejectedError", "Request", "TimeUp", "failed"]
 
@@ -135,6 +136,14 @@ class Evaluator(ABC):
             device=self.device,
             **vars(findings),
         )
+
+    def watched(self, watch: Callable[[Pace], object]) -> Evaluator:
+        """Return this evaluator, which calls `watch` with the pace of each training, if it trains.
+
+        Args:
+            watch: Called after the first seconds of a training, and then every ten seconds.
+        """
+        return self
 
     @abstractmethod
     def find(self, request: Request, findings: Findings) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,11 @@ from nasbench.objectives import RETEST, Constraint
 from nasbench.runs.latency import measured_columns, predicted_columns
 from nasbench.runs.models import ModelBuilder
 from nasbench.study.evaluators.base import Evaluator, Findings, RejectedError, Request
+from nasbench.study.evaluators.pace import Pace, PaceMaker
 from nasbench.tasks import Task
 from nasbench.tasks.recipe import Recipe
 from nasbench.training import proxies
-from nasbench.training.loop import train
+from nasbench.training.loop import total_steps, train
 
 __all__ = ["TrainedEvaluator"]
 
@@ -57,6 +58,7 @@ class TrainedEvaluator(Evaluator):
         predictor_name: The file of the device profile.
         proxies: Zero-cost proxies to compute before training. Each is computed for two untrained models, to estimate
             its noise.
+        watch: Called with the pace of each training, as `Evaluator.watched` says. None if nobody watches.
     """
 
     builder: ModelBuilder
@@ -72,6 +74,7 @@ class TrainedEvaluator(Evaluator):
     predictor: DeviceProfile | None = None
     predictor_name: str = ""
     proxies: Sequence[str] = ()
+    watch: Callable[[Pace], object] | None = None
 
     @property
     def identity_init(self) -> bool:  # type: ignore[override]  # defined by the builder
@@ -91,6 +94,10 @@ class TrainedEvaluator(Evaluator):
         """
         costs = self.plan_costs(plan).columns
         return costs if self.predictor is None else costs | predicted_columns(self.predictor, plan, self.predictor_name)
+
+    def watched(self, watch: Callable[[Pace], object]) -> TrainedEvaluator:
+        """Return this evaluator with a watcher. See `Evaluator.watched`."""
+        return replace(self, watch=watch)
 
     def cost_error(self, plan: Plan) -> str:
         """Count the costs of a plan's whole model, and return how they differ from the sum of the costs of its parts.
@@ -133,7 +140,14 @@ class TrainedEvaluator(Evaluator):
         # Several trainings share the device. A latency measurement needs the device alone, so a training pauses between
         # two steps while it runs.
         with device_lock(self.device, shared=True) as lock:
-            result = train(model, self.task, recipe, seed=request.seed, device=self.device, on_step=lock.yield_device)
+            pace = None if self.watch is None else PaceMaker(total_steps(recipe, self.task), self.watch)
+
+            def on_step(steps: int) -> None:
+                lock.yield_device()
+                if pace is not None:
+                    pace.step(steps)
+
+            result = train(model, self.task, recipe, seed=request.seed, device=self.device, on_step=on_step)
         bad = [name for name, value in result.metrics.items() if not math.isfinite(value)]
         if bad:
             raise EvaluationError(f"{', '.join(bad)} is not finite after training", kind="nan")

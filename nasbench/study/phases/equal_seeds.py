@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nasbench.evidence.race import BARE_SEEDS
-from nasbench.library.plan import BARE
 from nasbench.runs.refinement import further_trainings, has_given_plans, most_seeds
 from nasbench.runs.schema import SEARCH
+from nasbench.study.phases.events import BEFORE, Event, item
 from nasbench.study.phases.foresight import foresight
 from nasbench.study.phases.further_seeds import ListedSeeds, Wanted, explored
 
@@ -33,10 +33,8 @@ class BareSeeds(ListedSeeds):
         self.work_through(
             Wanted.of(self.bare, seed, reason) for seed in range(settings.seed + 1, settings.seed + seeds)
         )
-        space = self.problem.space
-        plans = min(settings.trials, space.count + (BARE not in space)) - 1
-        if line := foresight(self.trainings(), settings, plans):
-            self.narrate(line)
+        if line := foresight(self.trainings(), settings, self.problem.plans):
+            self.listen(Event(BEFORE, 0, 0, item("power", line)))
 
 
 class EqualSeeds(ListedSeeds):

@@ -33,8 +33,10 @@ from nasbench.runs.run import Run
 from nasbench.runs.schema import FINALISTS, SEARCH
 from nasbench.study.engines import Engine
 from nasbench.study.evaluators.base import Request
-from nasbench.study.phases.events import Listener
+from nasbench.study.evaluators.pace import Pace
+from nasbench.study.phases.events import BEFORE, Event, Listener, item
 from nasbench.study.phases.fidelity import FullBudget, Step
+from nasbench.study.phases.outlook import outlook
 from nasbench.study.phases.phase import Phase, evaluation_line
 from nasbench.study.phases.proposer import Proposer
 from nasbench.study.phases.reuse import Reusable, find_reusable
@@ -89,6 +91,7 @@ class Exploration(Phase):
         self.left_rungs: dict[str, list[Mapping[str, Any]]] = {}  # plan hash -> its rungs that a dead driver trained
         self.reused = 0
         self.only_bare = False
+        self.estimated = False  # whether the time of the search was estimated from the first steps
 
     def run_bare(self) -> None:
         """Adopt the trials of earlier processes. Then evaluate the bare backbone, if it is not among them."""
@@ -219,6 +222,15 @@ class Exploration(Phase):
         points = {**self.front, number: values}
         undominated = non_dominated(np.array(list(points.values()), dtype=float), list(self.directions.values()))
         return {trial: points[trial] for trial, on_front in zip(points, undominated, strict=True) if on_front}
+
+    def hear(self, number: int, pace: Pace) -> None:
+        """Report the pace of a training. From the first steps of the bare backbone, the time of the search follows."""
+        if self.bare is not None or self.estimated:
+            super().hear(number, pace)
+            return
+        self.estimated = True
+        told = outlook(self.problem, 0, 0, pace.training_s, self.engine.capacity)
+        self.listen(Event(BEFORE, 0, 0, item("time", f"{told} (from its first {pace.steps} steps)")))
 
     @property
     def exhausted(self) -> bool:

@@ -7,7 +7,8 @@ import math
 from nasbench.evidence.noise import Noise
 from nasbench.evidence.power import detectable_difference, items_needed, least_difference, more_seeds
 from nasbench.evidence.race import BARE_SEEDS
-from nasbench.runs.refinement import equal_seeds, further_trainings, reachable_seeds
+from nasbench.runs.power import why_no_interval
+from nasbench.runs.refinement import equal_seeds, further_trainings, planned_further, reachable_seeds
 from nasbench.runs.settings import SearchSettings
 from nasbench.runs.trainings import RunTrainings
 
@@ -30,11 +31,10 @@ def foresight(trainings: RunTrainings, settings: SearchSettings, plans: int) -> 
     if seeds < 2:
         return f"{further_trainings(settings)} further trainings give no plan a second seed, so nothing will be decided"
     # further trainings also improve the estimate of the noise, so the planned ones are taken into account
-    planned = further_trainings(settings) if equal is None else (plans + 1) * (equal - 1)
     done = sum(plan.trainings.seeds - 1 for plan in trainings.all_plans)
-    least = detectable_difference(seeds, noise.with_seeds(max(0, planned - done)))
+    least = detectable_difference(seeds, noise.with_seeds(max(0, planned_further(settings, plans) - done)))
     if math.isnan(least):  # the variance of the items is not known
-        return "one validation item allows no interval, so nothing can be decided; give more validation items"
+        return f"nothing can be decided: {why_no_interval(noise.items, trainings.bare.trainings.block)}"
     most = ", the most that a plan can get" if equal is None else ""
     line = f"this search can detect a difference of {least:.2g} (with {seeds} seeds{most})"
     if noise.items:

@@ -167,6 +167,10 @@ class FurtherSeeds(Phase):
         self.done += 1
         self.report(evaluation)
 
+    def called(self, number: int) -> str:
+        """Return the name of a training in messages, with the number of the plan's trial in the search."""
+        return f"{self.noun}trial {self.numbers[number]}"
+
     def report(self, evaluation: Evaluation) -> None:
         """Report the evaluation of one further seed to the user."""
         assert evaluation.number is not None

@@ -7,15 +7,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
 
-from nasbench.library.plan import BARE
+from nasbench.library.plan import BARE, Plan
 from nasbench.runs.columns import check_metric_names
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import Run
 from nasbench.runs.schema import recordable
 from nasbench.study.engines import Answer, Engine, Lost
 from nasbench.study.evaluators.base import Request, failed
+from nasbench.study.evaluators.pace import Pace
 from nasbench.study.phases.events import Event, Listener
 from nasbench.study.problem import Problem
+from nasbench.text import duration_text
 
 __all__ = ["Phase", "evaluation_line"]
 
@@ -73,7 +75,7 @@ class Phase(ABC):
         A trial whose worker died is evaluated once more, because the trial need not be the cause. If the worker dies
         again, the trial has failed.
         """
-        self.engine.tell = self.narrate
+        self.engine.tell, self.engine.hear = self.narrate, self.hear
         running: dict[int, Request] = {}
         lost: set[int] = set()
         while True:
@@ -108,6 +110,17 @@ class Phase(ABC):
             self.narrated = time.monotonic()
             self.narrate(reason)
         return answers
+
+    def hear(self, number: int, pace: Pace) -> None:
+        """Report the pace of a training, at most once in `NARRATE_S` seconds."""
+        if time.monotonic() - self.narrated >= NARRATE_S:
+            self.narrated = time.monotonic()
+            left = duration_text(pace.left_s)
+            self.narrate(f"{self.called(number)}: step {pace.steps:,} of {pace.total:,}, about {left} left")
+
+    def called(self, number: int) -> str:
+        """Return the name of a trial in messages."""
+        return f"trial {number}"
 
     def others_busy(self) -> bool:
         """Whether another driver is still evaluating a trial. If that driver dies, this one must take it over."""
@@ -154,7 +167,7 @@ class Phase(ABC):
 
 def evaluation_line(number: int, evaluation: Evaluation, directions: Iterable[str]) -> str:
     """Return one line about a finished evaluation."""
-    plan = "bare backbone" if evaluation.is_bare else evaluation.plan
+    plan = "bare backbone" if evaluation.is_bare else Plan.of(evaluation.plan).typed
     if not evaluation.is_complete:
         return f"trial {number} {evaluation.state}: {evaluation.reason}; {plan}"
     values = "  ".join(f"{name} {evaluation.values[name]:.5g}" for name in directions)

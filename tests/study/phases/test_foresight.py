@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
+from nasbench.evidence.items import long_run_variance
 from nasbench.evidence.trainings import Trainings
 from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.power import why_no_interval
 from nasbench.runs.settings import SearchSettings
 from nasbench.runs.trainings import PlanTrainings, RunTrainings
 from nasbench.study.phases.foresight import foresight
@@ -50,4 +52,19 @@ def test_one_item_allows_no_interval():
     scores = (0.89, 0.90, 0.91)
     trainings = Trainings.of(scores, [np.array([score]) for score in scores])
     line = foresight(RunTrainings(PlanTrainings(evaluations, 0, trainings), (), {}), SearchSettings(), 23)
-    assert line == "one validation item allows no interval, so nothing can be decided; give more validation items"
+    assert line == "nothing can be decided: 1 validation item allows no interval; give more validation items"
+
+
+def test_windows_that_overlap_allow_no_interval_and_it_says_which_horizon_does():
+    """105 windows of 96 steps are 200 rows. A horizon h gives 201 - h windows, and 2h of them are needed: h = 67."""
+    values = np.random.default_rng(0).random((3, 105))
+    evaluations = tuple(Evaluation("{}", "0", seed, 0, "complete") for seed in range(3))
+    trainings = Trainings.of(values.mean(axis=1), values, block=96)
+    line = foresight(RunTrainings(PlanTrainings(evaluations, 0, trainings), (), {}), SearchSettings(), 2)
+    assert line.startswith("nothing can be decided: the 105 validation windows overlap, and an interval needs 192")
+    assert "--horizon 67 or less" in line
+    assert np.isnan(long_run_variance(values[0], 96))
+    for horizon, allowed in ((67, True), (68, False)):
+        windows = np.random.default_rng(0).random(201 - horizon)
+        assert np.isfinite(long_run_variance(windows, horizon)) == allowed
+        assert (why_no_interval(len(windows), horizon) == "") == allowed

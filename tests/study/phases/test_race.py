@@ -126,7 +126,7 @@ def test_there_is_no_race(tmp_path, change):
     said = []
     run = search(tmp_path / "r", on_event=lambda event: said.append(event.stage), **change)
     assert further(run) == []
-    assert set(said) == {"search"}
+    assert set(said) == {"before", "search"}
 
 
 def test_a_plan_gets_at_most_so_many_seeds(tmp_path):
