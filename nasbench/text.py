@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "MAX_SIDE", "MAX_STEPS", "clean", "csv_text", "duration_s", "duration_text", "human", "mask_passwords", "narrate", "number_text",
-    "printable",
+    "MAX_SIDE", "MAX_STEPS", "clean", "csv_text", "duration_s", "duration_text", "human", "mask_passwords", "narrate",
+    "number_text", "printable",
 ]  # fmt: skip
 
 MAX_SIDE = 16_384
