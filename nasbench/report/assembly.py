@@ -58,7 +58,7 @@ def build(run: Run) -> Path:
             omissions.add_reason(fault)
         page = page_of(run, test, naive, pictures, omissions.notes)
         html = printable(render(run, page))
-        save_tables(page.tables, run.folder.tables)
+        save_tables(filter(None, (page.front, *page.tables)), run.folder.tables)
         file = run.folder.report
         write_text(file, html)
     except OSError as error:
@@ -83,11 +83,11 @@ def render(run: Run, page: Page) -> str:
     """Return the report as HTML. Every text in it is escaped."""
     folder = content_folder("reports")
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     style = (folder / "style.css").read_text(encoding="utf-8")
     template = environment.get_template("report.html.j2")
-    script = (folder / "explorer.js").read_text(encoding="utf-8")
+    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in ("explorer.js", "tables.js"))
     return template.render(
         page=page,
         style=style,

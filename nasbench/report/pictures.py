@@ -6,7 +6,7 @@ Code that needs torch is imported only when a picture needs a model. So a run wi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -46,6 +46,7 @@ class _Part:
         what: A noun phrase for messages.
         draw: Draws and saves the pictures. It yields nothing if there is nothing to show.
         needs_weights: Whether it shows nothing without stored weights.
+        photographs: Whether its pictures show images of the data.
     """
 
     name: str
@@ -53,6 +54,7 @@ class _Part:
     what: str
     draw: Callable[[], Iterable[Picture]]
     needs_weights: bool = False
+    photographs: bool = False
 
 
 def pictures_of(run: Run, models: TrainedModels, omissions: Omissions) -> dict[str, list[Picture]]:
@@ -68,16 +70,17 @@ def pictures_of(run: Run, models: TrainedModels, omissions: Omissions) -> dict[s
         _Part("effects", "where", "the effect of modules", lambda: _effects(run)),
         _Part("hypervolume", "progress", "the hypervolume", lambda: _progress(run)),
         _Part("winners", "winners", "fingerprints of the winner", lambda: _fingerprints(run, models), True),
-        _Part("grad-cam", "held out", "Grad-CAM", lambda: _gradcam(run, models), True),
+        _Part("grad-cam", "held out", "Grad-CAM", lambda: _gradcam(run, models), True, True),
         _Part("forecasts", "held out", "forecasts of the test split", lambda: _forecasts(run, models), True),
-        _Part("found", "held out", "predictions of the test split", lambda: _found(run, models), True),
+        _Part("found", "held out", "predictions of the test split", lambda: _found(run, models), True, True),
         _Part("confusion", "held out", "confusion matrices", lambda: _confusion(run, models), True),
         _Part("curves", "training", "learning curves", lambda: _curves(run)),
     )
     index = PictureIndex(run.folder)
     pictures: dict[str, list[Picture]] = {}
     for part in parts:
-        pictures.setdefault(part.section, []).extend(_drawn(part, models, index, omissions))
+        drawn = _drawn(part, models, index, omissions)
+        pictures.setdefault(part.section, []).extend(replace(each, photographs=part.photographs) for each in drawn)
     index.save()
     return pictures
 

@@ -45,6 +45,7 @@ class Picture:
         caption: The text below it.
         wide: Whether it takes the full width of the page.
         name: The name of its files, without the ending.
+        photographs: Whether it shows images of the data. Their colours are not inverted on a dark page.
     """
 
     data: str
@@ -52,6 +53,7 @@ class Picture:
     caption: str
     wide: bool = False
     name: str = ""
+    photographs: bool = False
 
 
 @contextmanager

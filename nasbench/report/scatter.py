@@ -28,6 +28,7 @@ __all__ = [
     "costs_of",
     "draw_scatter",
     "error_bar",
+    "kind_labels",
     "legend_below",
     "scatter_data",
     "set_cost_axis",
@@ -155,7 +156,7 @@ def draw_scatter(data: ScatterData) -> Figure:
             axes.errorbar(
                 group["x"], group["y"], spread, fmt="none", ecolor=KINDS[str(kind)], elinewidth=1, capsize=2.5
             )
-        labels = _kind_labels(data)
+        labels = kind_labels(data.seeds)
         sns.scatterplot(
             data=data.points.assign(what=data.points["kind"].map(labels)),
             x="x", y="y", hue="what", style="what", s=60, ax=axes, zorder=3,
@@ -190,12 +191,17 @@ would make a page of tens of megabytes."""
 _MARKERS = {"other": "o", "finalist": "o", "front": "o", "bare": "D"}
 
 
-def _kind_labels(data: ScatterData) -> dict[str, str]:
-    compared = f"mean of up to {data.seeds} seeds" if data.seeds > 1 else "one seed"
+def kind_labels(seeds: int) -> dict[str, str]:
+    """Return the name of each of the `KINDS` in a legend.
+
+    Args:
+        seeds: Largest number of seeds of a plan.
+    """
+    compared = f" (up to {seeds} seeds)" if seeds > 1 else ""
     return {
         "other": "with one seed",
-        "finalist": f"finalist ({compared})",
-        "front": f"on the front ({compared})" if data.seeds > 1 else "on the front",
+        "finalist": f"compared{compared}",
+        "front": f"on the front{compared}",
         "bare": BARE_NAME,
     }
 
