@@ -11,7 +11,10 @@
   // -- sorting: numbers by their value, texts by their letters, and empty cells last
   const keyOf = (row, index) => {
     const cell = row.cells[index];
-    return cell.dataset.value === undefined ? cell.textContent.trim() : Number(cell.dataset.value);
+    if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
+    const text = cell.textContent.trim();
+    const number = cell.className === "number" ? parseFloat(text) : NaN;  // of "+0.01 [-0.02, +0.04]" it is the first
+    return Number.isNaN(number) ? text : number;
   };
   const compare = (a, b) => {
     if (typeof a === "number" && typeof b === "number") return a - b;

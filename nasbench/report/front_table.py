@@ -41,7 +41,8 @@ def plans_table(run: Run, finalists: pd.DataFrame, test: _TestMetrics) -> Table:
         test: Metrics on the test split by plan hash.
     """
     firsts = run.trials().drop_duplicates("plan_hash")
-    others = firsts[~firsts["plan_hash"].isin(finalists["plan_hash"])].assign(on_front=False, seeds=1)
+    others = firsts[~firsts["plan_hash"].isin(finalists["plan_hash"])].assign(on_front=False)
+    others["seeds"] = (others["state"] == "complete").astype(int)
     # A plan that was stopped early has a metric of a shorter training, which would be ranked among those of whole ones.
     stopped = others["state"] != "complete"
     others.loc[stopped, [name for name in run.directions if name in others]] = float("nan")

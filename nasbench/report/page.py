@@ -185,6 +185,10 @@ def _task_name(run: Run) -> str:
     return str(run.settings.task) if run.config["task"] else "the given function"
 
 
+_MOST_OPEN = 12
+"""A race with more trainings than this is folded, so that the page stays short."""
+
+
 def _race_table(run: Run) -> Table | None:
     race = race_table(run)
     if race.empty:
@@ -220,7 +224,7 @@ def _race_table(run: Run) -> Table | None:
         "and a high P(better), and dropped if it has at least two and an expected difference below 0. Both are decided "
         "again after each training."
     )
-    return Table("The race", columns, tuple(rows), caption)
+    return Table("The race", columns, tuple(rows), caption, folded=len(rows) > _MOST_OPEN)
 
 
 def _naive_table(run: Run, naive: Mapping[str, Mapping[str, float]]) -> Table | None:

@@ -11,13 +11,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
 from nasbench.evidence.pareto import non_dominated
 from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS
 from nasbench.report.formatting import BARE_NAME
-from nasbench.report.plotting import BLACK, BLUE, GREY, RED, label, style
+from nasbench.report.plotting import BLACK, BLUE, GREY, RED, CountFormatter, label, style
 from nasbench.runs.run import Run
 
 __all__ = [
@@ -176,7 +175,7 @@ def set_cost_axis(axes: Axes, cost: str, values: pd.Series) -> None:
     if values.min() > 0 and values.max() / values.min() > 8:
         axes.set_xscale("log")
     if cost in COSTS and cost != "latency_ms":  # after set_xscale, which sets its own formatter
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_formatter(CountFormatter())
 
 
 def legend_below(axes: Axes, *, barred: bool) -> None:
