@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from nasbench.report.formatting import listed
 from nasbench.runs.run import Run
 
 __all__ = ["data_summary"]
@@ -17,7 +18,7 @@ _MOST_NAMED = 12
 
 
 def data_summary(run: Run) -> tuple[tuple[str, str], ...]:
-    """Return the data of a run as (name, value), from config.yaml and data.json. Empty if a function evaluated the plans.
+    """Return the data of a run as (name, value). Empty if a function evaluated the plans.
 
     What data.json says is left out if the file is missing or damaged.
     """
@@ -35,30 +36,24 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
                 yield kind, _named(read.described.get(kind), read.preprocessing.get(kind))
         yield from _spans(read.described.get("spans"))
         others = [(key, value) for key, value in read.described.items() if key not in _ELSEWHERE and value is not None]
-        yield "settings", "; ".join(f"{key.replace('_', ' ')} {_listed(value)}" for key, value in others)
+        yield "settings", "; ".join(f"{key.replace('_', ' ')} {listed(value)}" for key, value in others)
         yield from read.read.items()
         if digest := read.described.get("data_sha256"):
             yield "SHA-256", f"{digest} of the {read.described.get('sha256_covers', 'data')}"
     notes = told.get("notes", ())
     if notes:
-        yield "said by the reader", " · ".join(notes)
+        yield "remarks", " · ".join(notes)
 
 
 def _named(count: Any, names: Any) -> str:
     """Return a number with the first of the names, such as "2: cat, dog"."""
     if not isinstance(names, list):
-        return _listed(count)
+        return listed(count)
     more = len(names) - _MOST_NAMED
-    return f"{len(names)}: {_listed(names[:_MOST_NAMED])}{f' and {more:,} more' if more > 0 else ''}"
+    return f"{len(names)}: {listed(names[:_MOST_NAMED])}{f' and {more:,} more' if more > 0 else ''}"
 
 
 def _spans(spans: Any) -> Iterable[tuple[str, str]]:
     if isinstance(spans, Mapping):
         told = {name: " to ".join(map(str, ends)) if isinstance(ends, list) else ends for name, ends in spans.items()}
-        yield "time steps", _listed(told)
-
-
-def _listed(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_listed(each)}" for name, each in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield "time steps", listed(told)

@@ -105,7 +105,8 @@ def _table(title: str, frame: pd.DataFrame, caption: str) -> Table:
 
 def _cells(row: Sequence[Any], columns: Sequence[Column]) -> Iterable[Cell]:
     for value, column in zip(row, columns, strict=True):
-        text = "" if is_missing(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
+        form = ".3f" if column.title == "p" else ".4g"
+        text = "" if is_missing(value) else f"{value:{form}}" if isinstance(value, float) else str(value)
         if column.title == "verdict":
             yield verdict_cell(text)
         elif column.title in ("plan", "control"):

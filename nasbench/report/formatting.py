@@ -10,7 +10,7 @@ from nasbench.library.plan import BARE, Plan
 from nasbench.text import human
 
 __all__ = [
-    "BARE_NAME", "costs_text", "figure_text", "is_missing", "plan_in_sentence", "plan_name", "plan_words",
+    "BARE_NAME", "costs_text", "figure_text", "is_missing", "listed", "plan_in_sentence", "plan_name", "plan_words",
     "what_would_decide", "with_interval",
 ]  # fmt: skip
 
@@ -76,6 +76,13 @@ def is_missing(value: Any) -> bool:
 def plan_in_sentence(row: Mapping[Hashable, Any]) -> str:
     """Return how a sentence of the headline names the plan of a row, such as "stage1=se (trial 4)"."""
     return f"{plan_words(row['plan'])} (trial {row['number']})"
+
+
+def listed(value: Any) -> str:
+    """Return a value of a file as text: the entries of a list or a mapping with commas, and anything else as it is."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {listed(each)}" for name, each in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def with_interval(value: Any, low: Any, high: Any, sign: str = "") -> str:

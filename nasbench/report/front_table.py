@@ -111,9 +111,10 @@ def _columns(
     if "latency_ms" in plans and plans["latency_ms"].notna().any():
         yield from _latency(rows, intervals)
     if "probability" in plans and plans["probability"].notna().any():
-        yield Column("P(front)", True), [
-            number_cell(_two_digits(row["probability"]), row["probability"]) for row in rows
-        ]
+        yield (
+            Column("P(front)", True),
+            [number_cell(_two_digits(row["probability"]), row["probability"]) for row in rows],
+        )
     if test:
         figures = [test.get(row["plan_hash"], {}).get(metric) for row in rows]
         yield Column(f"test {metric}", True), [number_cell(figure_text(figure), figure) for figure in figures]
@@ -123,9 +124,10 @@ def _columns(
 
 def _latency(rows: list[dict[Hashable, Any]], intervals: Any) -> Iterable[tuple[Column, list[Cell]]]:
     if all(is_missing(row.get("latency_low_ms")) for row in rows):  # predicted
-        yield Column("predicted ms", True), [
-            number_cell(figure_text(row["latency_ms"]), row["latency_ms"]) for row in rows
-        ]
+        yield (
+            Column("predicted ms", True),
+            [number_cell(figure_text(row["latency_ms"]), row["latency_ms"]) for row in rows],
+        )
         return
     yield intervals("latency in ms [99 %]", "latency_ms", "latency_low_ms", "latency_high_ms")
     yield intervals("latency / bare [99 %]", "latency_ratio", "latency_ratio_low", "latency_ratio_high")

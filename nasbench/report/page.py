@@ -13,7 +13,7 @@ from nasbench.report import effect_tables, latency_tables
 from nasbench.report.alerts import Alert, alerts_of
 from nasbench.report.data_summary import data_summary
 from nasbench.report.diagram import Place, diagram_of, drawn_in
-from nasbench.report.formatting import figure_text, is_missing, plan_in_sentence
+from nasbench.report.formatting import figure_text, is_missing, listed, plan_in_sentence
 from nasbench.report.front_table import front_table, plans_table
 from nasbench.report.headline import headline
 from nasbench.report.notes import notes_of
@@ -163,8 +163,8 @@ def _sections(
 
 
 _LEADS = {
-    "front": "An error bar is the 95 % interval of the difference from the bare backbone. It uses only the trainings of "
-    "these two. The verdicts are in the table below.",
+    "front": "An error bar is the 95 % interval of the difference from the bare backbone. It uses only the trainings "
+    "of these two. The verdicts are in the table below.",
     "where": "",
     "latency": "Fewer multiply-adds do not always mean fewer milliseconds.",
     "winners": "The five properties of the modules that the winner inserted, measured after training.",
@@ -304,14 +304,10 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
     )
     if not env:
         return
-    yield "seeds", ", ".join(f"{name} {_listed(seeds)}" for name, seeds in env.get("seeds", {}).items())
+    yield "seeds", ", ".join(f"{name} {listed(seeds)}" for name, seeds in env.get("seeds", {}).items())
     yield "versions", ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if v)
-    yield "machine", f"{env.get('platform', '')}; {env.get('device', {})}; {env.get('threads', '?')} threads"
+    yield "machine", f"{env.get('platform', '')}; {listed(env.get('device', {}))}; {env.get('threads', '?')} threads"
     yield "git", str(env.get("git"))
-
-
-def _listed(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def command_of(run: Run) -> str:

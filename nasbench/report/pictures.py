@@ -18,6 +18,7 @@ from nasbench.library.plan import BARE
 from nasbench.report import scatter
 from nasbench.report.curves import curves_data, draw_curves, draw_hypervolume
 from nasbench.report.effects_heatmap import draw_effects
+from nasbench.report.formatting import plan_words
 from nasbench.report.omissions import Omissions
 from nasbench.report.picture_index import PictureIndex
 from nasbench.report.plotting import Picture, file_name, save_picture
@@ -173,8 +174,8 @@ def _fingerprints(run: Run, models: TrainedModels) -> Iterator[Picture]:
             return
         data = fingerprints_data(number, fingerprints)
     caption = (
-        f"Trial {number}, {plan}: the five properties of the modules in each slot, measured with the trained weights "
-        "and random inputs. Complexity is the exponent of the cost in the number of positions."
+        f"Trial {number}, {plan_words(plan)}: the five properties of the modules in each slot, measured with "
+        "the trained weights and random inputs. Complexity is the exponent of the cost in the number of positions."
     )
     yield _saved(run, draw_fingerprints(data), data, "winner-fingerprints", "fingerprints of the winner", caption)
 

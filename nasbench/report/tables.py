@@ -12,8 +12,8 @@ import pandas as pd
 
 from nasbench.files import write_text
 from nasbench.library.plan import BARE
-from nasbench.report.export.table import table_text
 from nasbench.report.diagram import Place, diagram_of
+from nasbench.report.export.table import table_text
 from nasbench.report.formatting import is_missing, plan_name
 
 __all__ = ["Cell", "Column", "Row", "Table", "number_cell", "plan_cell", "save_tables", "verdict_cell"]
