@@ -101,7 +101,6 @@ def _columns(
         yield Column(STANDING), [Cell(_standing(row)) for row in rows]
     if "p_better" in plans and plans["p_better"].notna().any():
         yield Column("P(better)", True), [_probability(row["p_better"]) for row in rows]
-        yield Column("needed for a verdict"), [Cell(what_would_decide(row)) for row in rows]
     yield Column("trial", True), [number_cell(str(row["number"]), row["number"]) for row in rows]
     yield Column("seeds", True), [number_cell(str(row["seeds"]), row["seeds"]) for row in rows]
     costs = [name for name in ("params", "macs") if name in plans and plans[name].notna().any()]
@@ -118,6 +117,8 @@ def _columns(
     if test:
         figures = [test.get(row["plan_hash"], {}).get(metric) for row in rows]
         yield Column(f"test {metric}", True), [number_cell(figure_text(figure), figure) for figure in figures]
+    if "verdict" in plans:
+        yield Column("needed for a verdict"), [Cell(what_would_decide(row)) for row in rows]
     if whole and any(_known(row["reason"]) for row in rows):
         yield Column("reason"), [Cell(_known(row["reason"])) for row in rows]
 

@@ -26,6 +26,7 @@ from nasbench.report.progress import hypervolume_curve, reference_of
 from nasbench.report.run_effects import run_effects
 from nasbench.report.trained_models import TrainedModels
 from nasbench.report.winners import draw_fingerprints, fingerprints_data, winner_of
+from nasbench.runs.refinement import has_given_plans
 from nasbench.runs.run import Run
 from nasbench.text import csv_text
 
@@ -116,10 +117,7 @@ def _fronts(run: Run) -> Iterator[Picture]:
         data = scatter.scatter_data(run, cost, metric) if cost != metric else None
         if data is not None:
             label = scatter.LABELS.get(data.x, data.x)
-            caption = (
-                f"{data.y} against {label}. The numbers are trial numbers. The step line is the front. Error bars are "
-                "as above."
-            )
+            caption = f"{data.y} against {label}. The numbers are trial numbers. The step line is the front."
             alt = f"{data.y} against {data.x}, {len(data.points)} plans"
             yield _saved(run, scatter.draw_scatter(data), data.points, f"{data.y}-{data.x}", alt, caption)
 
@@ -137,7 +135,7 @@ def _effects(run: Run) -> Iterator[Picture]:
 
 def _progress(run: Run) -> Iterator[Picture]:
     data = hypervolume_curve(run)
-    if len(data) < 2:
+    if len(data) < 2 or has_given_plans(run.settings):  # nothing was searched
         return
     reference = ", ".join(f"{name} {bound:.4g}" for name, bound in reference_of(run).point.items())
     caption = (

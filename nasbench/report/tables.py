@@ -73,7 +73,7 @@ class Table:
         title: Its heading.
         columns: Its columns.
         rows: Its rows, each with one cell for each column.
-        caption: The text above it.
+        caption: The text below it.
         filter: The title of the column by which the page offers to filter the rows. "" if there is none.
         folded: Whether the page shows it only on demand.
     """
