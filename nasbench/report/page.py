@@ -56,25 +56,25 @@ class Page:
     Attributes:
         question: The question of the search, which is the title.
         answer: Short sentences that say which plan helps and how sure that is. The answer comes first.
+        front: The table of the compared plans, for a paper and a notebook.
         alerts: What a reader must look at before the figures.
         data: What the search read, as (name, value). Empty if a function evaluated the plans.
         reading: How the numbers are to be read, in sentences.
         sections: The sections, in reading order.
         facts: Facts about how the run was made, as (name, value).
         command: The command that reproduces the run.
-        front: The table of the compared plans, which is a file for a paper.
         diagrams: The diagram of each compared plan, by the text that names the plan in the answer.
     """
 
     question: str
     answer: tuple[str, ...]
+    front: Table
     alerts: tuple[Alert, ...] = ()
     data: tuple[tuple[str, str], ...] = ()
     reading: tuple[str, ...] = ()
     sections: tuple[Section, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     command: str = ""
-    front: Table | None = None
     diagrams: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
 
     @property
