@@ -90,7 +90,9 @@
     }
     const rough = (high - low) / most;
     const power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((digit) => digit * power).find((each) => each >= rough);
+    // Where few ticks have room, a step between 5 and 10 keeps at least three.
+    const step = (most > 4 ? [1, 2, 5, 10] : [1, 2, 4, 5, 8, 10]).map((digit) => digit * power)
+      .find((each) => each >= rough);
     const found = [];
     for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) found.push(value);
     return found;
@@ -134,7 +136,7 @@
     const bars = y === data.y;
     const heights = shown.flatMap((point) => [point.row[y], ...(bars && point.low !== null ? [point.low, point.high] : [])]);
     const up = scale(heights, BOTTOM, TOP, false);
-    for (const [value, text] of named(ticks(across.low, across.high, log, WIDTH > 500 ? 5 : 3))) {
+    for (const [value, text] of named(ticks(across.low, across.high, log, WIDTH > 500 ? 5 : 4))) {
       const at = across.place(value);
       picture.append(draw("line", { x1: at, x2: at, y1: TOP, y2: BOTTOM, class: "grid" }),
         draw("text", { x: at, y: BOTTOM + 18, "text-anchor": "middle" }, text));
