@@ -94,9 +94,12 @@ def _columns(
 
     yield intervals(f"{metric} [95 %]", metric, f"{metric}_low", f"{metric}_high")
     if "difference" in plans:
-        yield Column("verdict"), [verdict_cell(_known(row.get("verdict"))) for row in rows]
-        yield intervals("difference from bare [95 %]", "difference", "difference_low", "difference_high", "+")
+        # A plan without a verdict shows why it has none, because a phone shows no more than the first columns.
+        verdicts = (_known(row.get("verdict")) or _standing(row) for row in rows)
+        yield Column("verdict"), [verdict_cell(text) for text in verdicts]
     yield Column("plan"), [plan_cell(row["plan"]) for row in rows]
+    if "difference" in plans:
+        yield intervals("difference from bare [95 %]", "difference", "difference_low", "difference_high", "+")
     if whole:
         yield Column(STANDING), [Cell(_standing(row)) for row in rows]
     if "p_better" in plans and plans["p_better"].notna().any():
