@@ -65,9 +65,17 @@ def __getattr__(name: str) -> object:
 
 def build_report(run: Run) -> Path:
     """Build the report of a run. `Run.report` calls this, because only this file may import every layer."""
-    from nasbench import report
+    from nasbench.report.assembly import build
+    from nasbench.report.notebook import ReportPath
 
-    return report.build(run)
+    return ReportPath(build(run))
+
+
+def summary_html(run: Run) -> str:
+    """Return what a notebook shows of a run. `Run._repr_html_` calls this, for the reason above."""
+    from nasbench.report import notebook
+
+    return notebook.summary_html(run)
 
 
 def __dir__() -> list[str]:

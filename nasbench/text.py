@@ -125,16 +125,17 @@ def _without_formula(value: object) -> object:
     return value
 
 
-def human(value: float, unit: str = "") -> str:
+def human(value: float, unit: str = "", digits: int = 3) -> str:
     """Return a count with a decimal prefix, such as 11.2 M or 1.82 G.
 
     Args:
         value: The count.
         unit: The unit, printed after the prefix.
+        digits: Number of significant digits before the prefix.
     """
     for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
-            return f"{value / factor:.3g} {letter}{unit}"
+            return f"{value / factor:.{digits}g} {letter}{unit}"
     return f"{value:.4g}{' ' + unit if unit else ''}"
 
 

@@ -3,10 +3,9 @@
   "use strict";
   const root = document.getElementById("explorer");
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
+  document.documentElement.classList.add("scripted");
   const NS = "http://www.w3.org/2000/svg";
-  const KINDS = [
-    ["front", "on the front"], ["finalist", "finalist"], ["other", "one seed alone"], ["bare", "bare backbone"],
-  ];
+  const KINDS = Object.entries(data.kinds);
   const make = (tag, attributes, text) => {
     const node = document.createElement(tag);
     for (const [key, value] of Object.entries(attributes || {})) node.setAttribute(key, value);
@@ -69,13 +68,16 @@
   const comparedOnly = tick("compared plans only", false);
   const frontOnly = tick("front only", false);
   const count = make("p", { class: "soft", role: "status" });
-  const picture = draw("svg", { viewBox: "0 0 720 420", role: "group", "aria-label": "plans" });
+  const legend = make("div", { class: "legend" });
+  // On a narrow screen the picture is narrow too, because text that shrinks with it could not be read.
+  const WIDTH = Math.max(340, Math.min(720, root.clientWidth));
+  const picture = draw("svg", { viewBox: "0 0 " + WIDTH + " 420", role: "group", "aria-label": "plans" });
   const details = make("div", { class: "details", "aria-live": "polite" });
-  root.append(controls, picture, count, details);
+  root.append(controls, legend, picture, count, details);
 
   // -- the picture
-  const LEFT = 70, RIGHT = 700, TOP = 15, BOTTOM = 370;
-  function ticks(low, high, log) {
+  const LEFT = 70, RIGHT = WIDTH - 20, TOP = 15, BOTTOM = 370;
+  function ticks(low, high, log, most) {
     if (log) {
       const found = [];
       for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
@@ -86,9 +88,11 @@
       }
       return found.length > 1 ? found : [low, high];
     }
-    const rough = (high - low) / 5;
+    const rough = (high - low) / most;
     const power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((digit) => digit * power).find((each) => each >= rough);
+    // Where few ticks have room, a step between 5 and 10 keeps at least three.
+    const step = (most > 4 ? [1, 2, 5, 10] : [1, 2, 4, 5, 8, 10]).map((digit) => digit * power)
+      .find((each) => each >= rough);
     const found = [];
     for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) found.push(value);
     return found;
@@ -121,10 +125,10 @@
       (!frontOnly.checked || point.kind === "front" || point.kind === "bare"));
     const all = data.points.filter((point) => point.state === "complete").length;
     count.textContent = shown.length + " of " + all + " finished plans shown. " +
-      (data.points.length - all) + " were rejected or failed (see the tables below). Point at a plan, or tab to it, to read its row.";
+      (data.points.length - all) + " were rejected or failed. Point at a plan, or tab to it, to read its row.";
     picture.replaceChildren();
     if (!shown.length) {
-      picture.append(draw("text", { x: 360, y: 200, "text-anchor": "middle" }, "no plan passes these filters"));
+      picture.append(draw("text", { x: WIDTH / 2, y: 200, "text-anchor": "middle" }, "no plan passes these filters"));
       return;
     }
     const log = logarithmic.checked && shown.every((point) => point.row[x] > 0);
@@ -132,12 +136,12 @@
     const bars = y === data.y;
     const heights = shown.flatMap((point) => [point.row[y], ...(bars && point.low !== null ? [point.low, point.high] : [])]);
     const up = scale(heights, BOTTOM, TOP, false);
-    for (const [value, text] of named(ticks(across.low, across.high, log))) {
+    for (const [value, text] of named(ticks(across.low, across.high, log, WIDTH > 500 ? 5 : 4))) {
       const at = across.place(value);
       picture.append(draw("line", { x1: at, x2: at, y1: TOP, y2: BOTTOM, class: "grid" }),
         draw("text", { x: at, y: BOTTOM + 18, "text-anchor": "middle" }, text));
     }
-    for (const [value, text] of named(ticks(up.low, up.high, false))) {
+    for (const [value, text] of named(ticks(up.low, up.high, false, 5))) {
       const at = up.place(value);
       picture.append(draw("line", { x1: LEFT, x2: RIGHT, y1: at, y2: at, class: "grid" }),
         draw("text", { x: LEFT - 8, y: at + 4, "text-anchor": "end" }, text));
@@ -166,44 +170,51 @@
     for (const point of [...shown].sort((a, b) => rank[a.kind] - rank[b.kind])) {
       const [px, py] = [across.place(point.row[x]), up.place(point.row[y])];
       const group = draw("g", { class: "point " + point.kind, tabindex: 0, role: "button",
-        "aria-label": "trial " + point.number + ": " + point.plan });
-      if (bars && point.low !== null) {
-        group.append(draw("line", { x1: px, x2: px, y1: up.place(point.low), y2: up.place(point.high) }));
-      }
-      group.append(point.kind === "bare"
-        ? draw("rect", { x: px - 5, y: py - 5, width: 10, height: 10, transform: "rotate(45 " + px + " " + py + ")" })
-        : draw("circle", { cx: px, cy: py, r: 5 }));
+        "aria-label": "trial " + point.number + ": " + (point.plan === "{}" ? "bare backbone" : point.plan) });
+      const bar = bars && point.low !== null ? [up.place(point.low), up.place(point.high)] : null;
+      group.append(...marks(point.kind, px, py, bar));
       for (const event of ["mouseenter", "focus", "click"]) group.addEventListener(event, () => show(point, group));
       picture.append(group);
     }
-    KINDS.filter(([kind]) => shown.some((point) => point.kind === kind)).forEach(([kind, text], i) => {
-      const key = draw("g", { class: "point " + kind });
-      key.append(kind === "bare"
-        ? draw("rect", {
-            x: LEFT + 7 + 140 * i, y: TOP - 8, width: 8, height: 8,
-            transform: "rotate(45 " + (LEFT + 11 + 140 * i) + " " + (TOP - 4) + ")",
-          })
-        : draw("circle", { cx: LEFT + 11 + 140 * i, cy: TOP - 4, r: 4 }));
-      picture.append(key, draw("text", { x: LEFT + 22 + 140 * i, y: TOP }, text));
-    });
+    legend.replaceChildren(...KINDS.filter(([kind]) => shown.some((point) => point.kind === kind)).map(([kind, text]) => {
+      const barred = bars && shown.some((point) => point.kind === kind && point.low !== null);
+      const key = draw("svg", { viewBox: "0 0 16 22", width: 16, height: 22, class: "point " + kind });
+      key.append(...marks(kind, 8, 11, barred ? [1, 21] : null));
+      const item = make("span", {});
+      item.append(key, text);
+      return item;
+    }));
+  }
+  // The marks of a point, which are those of its kind in the legend too. `bar` is the ends of its error bar, or null.
+  function marks(kind, px, py, bar) {
+    const mark = kind === "bare"
+      ? draw("rect", { x: px - 5, y: py - 5, width: 10, height: 10, transform: "rotate(45 " + px + " " + py + ")" })
+      : draw("circle", { cx: px, cy: py, r: 5 });
+    return bar ? [draw("line", { x1: px, x2: px, y1: bar[0], y2: bar[1] }), mark] : [mark];
   }
 
-  // -- the row
+  // -- the row: the cells of the table of all plans, so that both have the same digits and intervals
+  const titles = [...document.querySelectorAll("table[data-filter] th")].map((title) => title.textContent);
   function show(point, group) {
     for (const other of picture.querySelectorAll(".chosen")) other.classList.remove("chosen");
     group.classList.add("chosen");
     const head = make("p", {});
-    head.append(make("strong", {}, "trial " + point.number), " ", make("code", {}, point.plan), " ");
     const copy = make("button", { type: "button" }, "copy plan");
     copy.addEventListener("click", () => {
-      const text = point.plan === "bare backbone" ? "{}" : point.plan;
-      if (navigator.clipboard) navigator.clipboard.writeText(text).then(() => { copy.textContent = "copied"; });
+      if (navigator.clipboard) navigator.clipboard.writeText(point.plan).then(() => { copy.textContent = "copied"; });
+    });
+    const list = make("dl", {});
+    const row = document.querySelector('table[data-filter] tr[data-trial="' + point.number + '"]');
+    [...row.cells].forEach((cell, i) => {
+      const copied = [...cell.childNodes].map((node) => node.cloneNode(true));
+      if (titles[i] === "plan") head.append(...copied, " ");
+      else if (copied.length) {
+        const value = make("dd", {});
+        value.append(...copied);
+        list.append(make("dt", {}, titles[i]), value);
+      }
     });
     head.append(copy);
-    const list = make("dl", {});
-    for (const [key, value] of Object.entries(point.row)) {
-      if (key !== "plan" && key !== "number") list.append(make("dt", {}, key), make("dd", {}, short(value)));
-    }
     details.replaceChildren(head, list);
   }
   update();

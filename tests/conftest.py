@@ -37,6 +37,14 @@ def _own_state(tmp_path_factory):
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_reports():
+    """A search of a test builds no report, because few tests look at it and each takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nasbench.study.search._build_report", lambda run: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def clean_registry():
     """Undo what a test registers: the tests after it, in whatever order they run, see the library alone."""

@@ -31,10 +31,11 @@ SAME_ROOM = {"builtin": "library"}
 FREE = {"__init__", "__main__"}
 """`nasbench` itself, which loads names lazily, and the command."""
 
-OF_THE_ROOT = {"nasbench.__version__", "nasbench.build_report"}
+OF_THE_ROOT = {"nasbench.__version__", "nasbench.build_report", "nasbench.summary_html"}
 """All that a file may take from `nasbench` itself. Any other name there is known by its home.
 
-`Run.report` is a promised method of a class below the report, so the root, which is free, builds the report for it.
+`Run.report` is a promised method of a class below the report, so the root, which is free, builds the report for it. It
+makes the summary for a notebook too.
 """
 
 RANKS = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}

@@ -55,7 +55,9 @@ def search(
     given = given_settings(context, set_)
     # The progress bar is the inner context, so that the terminal is restored before a signal ends the process.
     with ending_by_signal(), Progress() as progress:
-        run = study.search(out=out, config=config, on_event=progress.on_event, origin="command line", **given)
+        run = study.search(
+            out=out, config=config, on_event=progress.on_event, origin="command line", report=False, **given
+        )
         progress.note("building the report")
         from nasbench import report as reports  # imported here, because it takes a second
         from nasbench.report.next_step import next_step

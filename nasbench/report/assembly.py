@@ -27,7 +27,7 @@ from nasbench.runs.schema import read_test_metrics
 from nasbench.runs.trainings import trainings_of
 from nasbench.text import printable
 
-__all__ = ["answer_of", "build"]
+__all__ = ["answer_of", "build", "content_text", "page_without_pictures", "render", "templates"]
 
 
 def build(run: Run) -> Path:
@@ -58,7 +58,7 @@ def build(run: Run) -> Path:
             omissions.add_reason(fault)
         page = page_of(run, test, naive, pictures, omissions.notes)
         html = printable(render(run, page))
-        save_tables(page.tables, run.folder.tables)
+        save_tables((page.front, *page.tables), run.folder.tables)
         file = run.folder.report
         write_text(file, html)
     except OSError as error:
@@ -81,19 +81,38 @@ def answer_of(run: Run) -> tuple[str, ...]:
 
 def render(run: Run, page: Page) -> str:
     """Return the report as HTML. Every text in it is escaped."""
+    return (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            page=page,
+            style=content_text("plan.css", "style.css"),
+            script=content_text("explorer.js", "tables.js"),
+            explorer=script_json(explorer_data(run)),
+        )
+    )
+
+
+def templates() -> jinja2.Environment:
+    """Return the environment of the HTML templates, which escapes every text."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(content_folder("reports")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+
+
+def content_text(*names: str) -> str:
+    """Return the content of styles or scripts of the reports, in this order."""
     folder = content_folder("reports")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    style = (folder / "style.css").read_text(encoding="utf-8")
-    template = environment.get_template("report.html.j2")
-    script = (folder / "explorer.js").read_text(encoding="utf-8")
-    return template.render(
-        page=page,
-        style=style,
-        script=script,
-        explorer=script_json(explorer_data(run)),
-    )
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+
+
+def page_without_pictures(run: Run) -> Page:
+    """Return the page of a run, with the test results that the last report stored. The test split is not opened."""
+    known = _known_test_figures(run)
+    return page_of(run, known["plans"], known["naive"])
 
 
 def _test_figures(

@@ -49,6 +49,9 @@ def curves_data(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["trial", "plan", "seed", "epoch", "what", "value"])
 
 
+_MARKS = {"linewidth": 1.1, "marker": "o", "markersize": 4, "markeredgecolor": "none"}
+
+
 def draw_curves(data: pd.DataFrame) -> Figure:
     """Draw a panel for the loss and one for the metric, with a colour for each trial and a line for each seed."""
     panels = list(dict.fromkeys(data["what"]))
@@ -59,11 +62,14 @@ def draw_curves(data: pd.DataFrame) -> Figure:
         for axes, what in zip(grid, panels, strict=True):
             sns.lineplot(
                 named[named["what"] == what], x="epoch", y="value", hue="trial", units="seed", estimator=None,
-                lw=1.1, marker="o", ms=3, ax=axes, legend=axes is grid[0],
+                **_MARKS, ax=axes, legend=axes is grid[0],
             )  # fmt: skip
             axes.set(ylabel="training loss" if what == "train_loss" else f"{what} (validation)")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        grid[0].legend(title=None, fontsize=8, ncols=2)
+        handles, names = grid[0].get_legend_handles_labels()
+        for handle in handles:  # seaborn leaves the marks out of the legend, which are all that one epoch shows
+            handle.set(**_MARKS)
+        grid[0].legend(handles, names, title=None, fontsize=8, ncols=2)
         return figure
 
 

@@ -12,7 +12,7 @@ from nasbench.report.control_table import control_table
 from nasbench.report.formatting import is_missing, with_interval
 from nasbench.report.proxy_table import proxy_table
 from nasbench.report.run_effects import run_effects
-from nasbench.report.tables import Cell, Column, Row, Table, verdict_cell
+from nasbench.report.tables import Cell, Column, Row, Table, plan_cell, verdict_cell
 from nasbench.runs.control_comparison import NEAR_COST
 from nasbench.runs.run import Run
 
@@ -57,7 +57,7 @@ def tables(run: Run) -> Iterable[Table]:
             "tables of effects (Holm), so most rows of a short search stay NOT DECIDED. The column n is the number of "
             f"plans with this module or property in this slot. At most the first {_MAX_ROWS} rows are shown."
         )
-        yield _table(title, shown, caption)
+        yield _table(title, _with_intervals(shown), caption)
 
 
 def proxies(run: Run) -> Iterable[Table]:
@@ -75,6 +75,16 @@ def proxies(run: Run) -> Iterable[Table]:
         yield _table("Proxies against parameters and MACs", agreement, caption)
 
 
+def _with_intervals(effects: pd.DataFrame) -> pd.DataFrame:
+    """Return effects in which one column has the estimate and its interval."""
+    told = [with_interval(row.estimate, row.low, row.high, "+") for row in effects.itertuples()]
+    shown = effects.drop(columns=["low", "high"]).rename(columns={"estimate": _ESTIMATE})
+    return shown.assign(**{_ESTIMATE: told})
+
+
+_ESTIMATE = "estimate [95 %]"
+
+
 def _rows_to_show(effects: pd.DataFrame) -> pd.DataFrame:
     """Return the first `_MAX_ROWS` rows with an estimate: decided rows first, and larger estimates before smaller."""
     known = effects.dropna(subset=["estimate"]).drop(columns="adjusted", errors="ignore")
@@ -87,15 +97,21 @@ def _rows_to_show(effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def _table(title: str, frame: pd.DataFrame, caption: str) -> Table:
-    columns = [Column(str(name), bool(pd.api.types.is_numeric_dtype(frame[name]))) for name in frame]
+    numeric = {name for name in frame if pd.api.types.is_numeric_dtype(frame[name]) or "[95 %" in str(name)}
+    columns = [Column(str(name), name in numeric) for name in frame]
     rows = [Row(tuple(_cells(row, columns))) for row in frame.itertuples(index=False)]
     return Table(title, tuple(columns), tuple(rows), caption)
 
 
 def _cells(row: Sequence[Any], columns: Sequence[Column]) -> Iterable[Cell]:
     for value, column in zip(row, columns, strict=True):
-        text = "" if is_missing(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
+        form = ".3f" if column.title == "p" else ".4g"
+        text = "" if is_missing(value) else f"{value:{form}}" if isinstance(value, float) else str(value)
         if column.title == "verdict":
             yield verdict_cell(text)
+        elif column.title in ("plan", "control"):
+            yield plan_cell(text)
+        elif column.numeric:
+            yield Cell(text, True)
         else:
-            yield Cell(text, column.numeric, code=column.title in ("plan", "control", "module"))
+            yield Cell(text, code=column.title == "module")

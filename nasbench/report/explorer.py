@@ -9,20 +9,18 @@ from typing import Any
 from nasbench.errors import InputError
 from nasbench.library.plan import BARE, Plan
 from nasbench.objectives import COSTS
-from nasbench.report.formatting import is_missing, plan_name
-from nasbench.report.scatter import error_bar
+from nasbench.report.formatting import is_missing
+from nasbench.report.scatter import error_bar, kind_labels
 from nasbench.runs.run import Run
 
 __all__ = ["explorer_data", "script_json"]
-
-_LEFT_OUT = ("schema_version", "plan_hash", "latency_scenario", "unknown_ops")
 
 
 def explorer_data(run: Run) -> dict[str, Any]:
     """Return the data that the script shows: axes, their directions, and one point for each distinct plan.
 
-    A plan with several seeds is shown at its mean, with its `error_bar`. Each point contains the whole row of the plan,
-    its modules and the properties that these declare.
+    A plan with several seeds is shown at its mean, with its `error_bar`. Each point has the values of the axes, the
+    modules of the plan and the properties that these declare. The script reads the rest from the table of all plans.
     """
     trials, finalists = run.trials(), run.finalists()
     metric = run.metric or next(iter(run.directions))
@@ -40,7 +38,7 @@ def explorer_data(run: Run) -> dict[str, Any]:
         points.append(
             {
                 "number": int(row["number"]),
-                "plan": plan_name(str(row["plan"])),
+                "plan": str(row["plan"]),
                 "state": str(row["state"]),
                 "kind": _kind(row, plan_hash in means),
                 "several": several,
@@ -51,18 +49,19 @@ def explorer_data(run: Run) -> dict[str, Any]:
                 "row": {
                     key: plain
                     for key, value in row.items()
-                    if key not in _LEFT_OUT and (plain := _plain(value)) not in (None, "")
+                    if (plain := _plain(value)) is not None and _is_axis(key, plain)
                 },
             }
         )
     names = dict.fromkeys([metric, *run.directions, *COSTS])
-    names |= dict.fromkeys(key for each in points for key, value in each["row"].items() if _is_axis(key, value))
+    names |= dict.fromkeys(key for each in points for key in each["row"])
     axes = [name for name in names if any(name in each["row"] for each in points if each["state"] == "complete")]
     return {
         "axes": axes,
         "x": next((name for name in ("macs", "latency_ms", *axes) if name in axes and name != metric), metric),
         "y": metric,
         "directions": {name: run.directions.get(name, "minimize" if name in COSTS else "") for name in axes},
+        "kinds": kind_labels(int(finalists["seeds"].max()) if "seeds" in finalists and len(finalists) else 1),
         "points": points,
     }
 
@@ -94,7 +93,7 @@ def _is_axis(key: str, value: Any) -> bool:
     return (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
-        and key not in ("number", "seed", "seeds", "more_seeds", "items_needed")
+        and key not in ("schema_version", "number", "seed", "seeds", "more_seeds", "items_needed")
         and not key.endswith(("_low", "_high", "_sd"))
     )
 

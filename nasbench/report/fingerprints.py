@@ -10,11 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from nasbench.measurement.properties.fingerprint import Fingerprint
-from nasbench.report.plotting import BLUE, GREY, style
+from nasbench.report.plotting import BLUE, GREY, CountFormatter, style
 
 __all__ = ["FingerprintData", "draw_fingerprint", "fingerprint_data"]
 
@@ -112,6 +111,6 @@ def _draw_curve(axes: Axes, data: FingerprintData) -> None:
         axes.plot(curve["positions"], curve["fitted"], color=GREY, label=f"fitted: N^{data.exponent:.2f}", zorder=1)
     if (curve["cost"] > 0).all():
         axes.set(xscale="log", yscale="log")
-    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.yaxis.set_major_formatter(CountFormatter())
     axes.set(title="cost of one item by number of positions N", xlabel="N")
     axes.legend()

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from nasbench.library.plan import BARE
-from nasbench.report.formatting import BARE_NAME
+from nasbench.report.formatting import BARE_NAME, plan_words
 from nasbench.report.plotting import GREY, Picture, save_picture, style
 from nasbench.report.scatter import KINDS
 from nasbench.report.trained_models import TrainedModels
@@ -360,7 +360,7 @@ def _wanted(run: Run, with_weights: set[int]) -> dict[str, tuple[int, str]]:
 
 def _pictures(data: ForecastData, folder: Path) -> list[Picture]:
     who = (
-        f"The winner is {data.plans[WINNER]}"
+        f"The winner is {plan_words(data.plans[WINNER])}"
         if WINNER in data.plans
         else "No other plan on the front has stored weights"
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 from nasbench.library.plan import BARE, Plan
 from nasbench.text import human
 
-__all__ = ["BARE_NAME", "figure_text", "is_missing", "plan_name", "plan_words", "what_would_decide", "with_interval"]
+__all__ = [
+    "BARE_NAME", "costs_text", "figure_text", "is_missing", "listed", "plan_in_sentence", "plan_name", "plan_words",
+    "what_would_decide", "with_interval",
+]  # fmt: skip
 
 BARE_NAME = "bare backbone"
 
@@ -70,21 +73,49 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
+def plan_in_sentence(row: Mapping[Hashable, Any]) -> str:
+    """Return how a sentence of the headline names the plan of a row, such as "stage1=se (trial 4)"."""
+    return f"{plan_words(row['plan'])} (trial {row['number']})"
+
+
+def listed(value: Any) -> str:
+    """Return a value of a file as text: the entries of a list or a mapping with commas, and anything else as it is."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {listed(each)}" for name, each in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def with_interval(value: Any, low: Any, high: Any, sign: str = "") -> str:
-    """Return a number with its interval, such as "0.41 [0.39, 0.43]".
+    """Return a number with its interval, such as "0.410 [0.390, 0.430]".
+
+    All three are rounded to the same place: to two significant digits of the error, which is half the interval.
 
     Args:
         value: The number. "" is returned if it is missing.
         low: Lower end of the interval. Missing if there is no interval.
         high: Upper end of the interval.
         sign: "+" for a difference, which is written with its sign.
+
+    Example:
+        >>> with_interval(-0.000929, -0.0991, 0.0972, "+")
+        '-0.001 [-0.099, +0.097]'
     """
     if is_missing(value):
         return ""
     value = 0.0 if abs(value) < 1e-12 else value  # otherwise rounding errors of equal means would print as 1.11e-16
-    if is_missing(low) or low == high:
+    error = math.nan if is_missing(low) else (high - low) / 2
+    if not (0 < error < math.inf):
         return f"{value:{sign}.3g}" if sign else f"{value:.4g}"
-    return f"{value:{sign}.3g} [{low:{sign}.2g}, {high:{sign}.2g}]" if sign else f"{value:.4g} [{low:.3g}, {high:.3g}]"
+    place = 1 - math.floor(math.log10(error))  # decimal places
+
+    def rounded(number: float) -> str:
+        number = round(number, place) or 0.0
+        if max(abs(low), abs(high)) >= 1e-4:
+            return f"{number:{sign}.{max(0, place)}f}"
+        # Written as 1.2e-06, because a row of zeros is not readable.
+        return f"{number:{sign}.{max(0, place + math.floor(math.log10(abs(number))))}e}" if number else f"{0:{sign}d}"
+
+    return f"{rounded(value)} [{rounded(low)}, {rounded(high)}]"
 
 
 def figure_text(value: Any) -> str:
@@ -92,3 +123,27 @@ def figure_text(value: Any) -> str:
     if is_missing(value):
         return ""
     return human(value) if isinstance(value, (int, float)) and abs(value) >= 1000 else f"{value:.4g}"
+
+
+def costs_text(values: Iterable[Any]) -> list[str]:
+    """Return the texts of a column of costs. "" if a cost is missing.
+
+    Costs are exact. So they have as many digits, from 3 to 9, as different costs need to have different texts.
+
+    Example:
+        >>> costs_text([148_001_000, 148_020_000, 148_020_000])
+        ['148.00 M', '148.02 M', '148.02 M']
+    """
+    values = list(values)
+    known = [float(value) for value in values if not is_missing(value)]
+    digits = next((n for n in range(3, 9) if len({human(v, digits=n) for v in known}) == len(set(known))), 9)
+    return ["" if is_missing(value) else _aligned(human(value, digits=digits), digits) for value in values]
+
+
+def _aligned(text: str, digits: int) -> str:
+    """Return a number with a unit prefix, with the zeros that its neighbours in a column have."""
+    number, _, unit = text.partition(" ")
+    if not unit or digits == 3 or "e" in number:
+        return text
+    missing = digits - len(number.lstrip("-").replace(".", ""))
+    return f"{number}{'' if '.' in number or missing <= 0 else '.'}{'0' * max(0, missing)} {unit}"

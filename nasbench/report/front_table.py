@@ -1,4 +1,4 @@
-"""The first table of a report: the plans on the front and all other compared plans."""
+"""The tables of plans: the compared plans, for a paper and a notebook, and all plans, for the page."""
 
 from __future__ import annotations
 
@@ -8,87 +8,155 @@ from typing import Any
 import pandas as pd
 
 from nasbench.library.plan import BARE
-from nasbench.report.formatting import figure_text, is_missing, what_would_decide, with_interval
-from nasbench.report.tables import Cell, Column, Row, Table, plan_cell, verdict_cell
+from nasbench.report.formatting import costs_text, figure_text, is_missing, what_would_decide, with_interval
+from nasbench.report.tables import Cell, Column, Row, Table, number_cell, plan_cell, verdict_cell
 from nasbench.runs.run import Run
 
-__all__ = ["front_table"]
+__all__ = ["STANDING", "front_table", "plans_table"]
+
+STANDING = "standing"
+"""Title of the column that says how far a plan came."""
+
+_TestMetrics = Mapping[str, Mapping[str, float]]
 
 
-def front_table(run: Run, finalists: pd.DataFrame, test: Mapping[str, Mapping[str, float]]) -> Table:
-    """Return the table. Every measured value is shown with its interval.
+def front_table(run: Run, finalists: pd.DataFrame, test: _TestMetrics) -> Table:
+    """Return the table of the compared plans. Every measured value is shown with its interval.
 
     Args:
         run: The run.
         finalists: Its compared plans (`Run.finalists`).
         test: Metrics on the test split by plan hash.
     """
+    caption = f"The bare backbone, every plan with several seeds, and every plan on the front. {_BRACKETS}"
+    return _table("The front, and all other compared plans", run, finalists, test, caption)
+
+
+def plans_table(run: Run, finalists: pd.DataFrame, test: _TestMetrics) -> Table:
+    """Return the table of all plans, with one row for each. The compared plans have the cells of `front_table`.
+
+    Args:
+        run: The run.
+        finalists: Its compared plans (`Run.finalists`).
+        test: Metrics on the test split by plan hash.
+    """
+    firsts = run.trials().drop_duplicates("plan_hash")
+    others = firsts[~firsts["plan_hash"].isin(finalists["plan_hash"])].assign(on_front=False)
+    others["seeds"] = (others["state"] == "complete").astype(int)
+    # A plan that was stopped early has a metric of a shorter training, which would be ranked among those of whole ones.
+    stopped = others["state"] != "complete"
+    others.loc[stopped, [name for name in run.directions if name in others]] = float("nan")
+    compared = finalists.assign(state="complete", reason="")
+    rows = [*compared.to_dict(orient="records"), *others.to_dict(orient="records")]
+    names = list(dict.fromkeys([*compared, *others]))
+    caption = f"One row for each plan. {_BRACKETS} A plan with one seed has no verdict."
+    return _table("All plans", run, pd.DataFrame(rows, columns=names), test, caption, whole=True)
+
+
+def _table(
+    title: str, run: Run, plans: pd.DataFrame, test: _TestMetrics, caption: str, *, whole: bool = False
+) -> Table:
     metric = run.metric or next(iter(run.directions))
     columns, cells = [], []
-    for column, of_rows in _columns(run, metric, finalists, test):
+    for column, of_rows in _columns(run, metric, plans, test, whole=whole):
         columns.append(column)
         cells.append(of_rows)
-    bare = finalists["plan"] == BARE.text
-    best_first = finalists[metric].argsort(kind="stable")
-    order = best_first if run.directions[metric] == "minimize" else best_first[::-1]
-    rows = tuple(Row(tuple(of_rows[index] for of_rows in cells), bare=bool(bare.iloc[index])) for index in order)
-    return Table("The front, and all other compared plans", tuple(columns), rows, _caption(run, finalists))
+    sign = 1 if run.directions[metric] == "minimize" else -1
+    # Plans without a value come last, and the best of the others first.
+    order = (sign * plans[metric].astype(float)).argsort(kind="stable") if metric in plans else range(len(plans))
+    rows = plans.to_dict(orient="records")
+    return Table(
+        title,
+        tuple(columns),
+        tuple(
+            Row(tuple(of_rows[i] for of_rows in cells), rows[i]["plan"] == BARE.text, int(rows[i]["number"]))
+            for i in order
+        ),
+        _caption(run, plans, caption),
+        STANDING if whole else "",
+    )
 
 
 def _columns(
-    run: Run, metric: str, finalists: pd.DataFrame, test: Mapping[str, Mapping[str, float]]
+    run: Run, metric: str, plans: pd.DataFrame, test: _TestMetrics, *, whole: bool
 ) -> Iterable[tuple[Column, list[Cell]]]:
-    """Yield each column with its cells, in the order of `finalists`."""
-    rows = finalists.to_dict(orient="records")
+    """Yield each column with its cells, in the order of `plans`. The metric and the verdict come first."""
+    rows = plans.to_dict(orient="records")
 
     def numbers(title: str, name: str) -> tuple[Column, list[Cell]]:
-        return Column(title, True), [Cell(figure_text(row[name]), True) for row in rows]
+        texts = costs_text(row.get(name) for row in rows)
+        return Column(title, True), [number_cell(text, row.get(name)) for text, row in zip(texts, rows, strict=True)]
 
     def intervals(title: str, name: str, low: str, high: str, sign: str = "") -> tuple[Column, list[Cell]]:
         return Column(title, True), [
-            Cell(with_interval(row[name], row.get(low), row.get(high), sign), True) for row in rows
+            number_cell(with_interval(row.get(name), row.get(low), row.get(high), sign), row.get(name)) for row in rows
         ]
 
-    yield Column("trial", True), [Cell(str(row["number"]), True) for row in rows]
-    yield Column("plan"), [plan_cell(row["plan"]) for row in rows]
-    yield Column("seeds", True), [Cell(str(row["seeds"]), True) for row in rows]
     yield intervals(f"{metric} [95 %]", metric, f"{metric}_low", f"{metric}_high")
-    if "difference" in finalists:
+    if "difference" in plans:
+        # A plan without a verdict shows why it has none, because a phone shows no more than the first columns.
+        verdicts = (_known(row.get("verdict")) or _standing(row) for row in rows)
+        yield Column("verdict"), [verdict_cell(text) for text in verdicts]
+    yield Column("plan"), [plan_cell(row["plan"]) for row in rows]
+    if "difference" in plans:
         yield intervals("difference from bare [95 %]", "difference", "difference_low", "difference_high", "+")
-        yield Column("verdict"), [verdict_cell(row["verdict"]) for row in rows]
-        if finalists["p_better"].notna().any():
-            yield Column("P(better)", True), [_probability(row["p_better"]) for row in rows]
-            yield Column("needed for a verdict"), [Cell(what_would_decide(row)) for row in rows]
-    costs = [name for name in ("params", "macs") if name in finalists and finalists[name].notna().any()]
+    if whole:
+        yield Column(STANDING), [Cell(_standing(row)) for row in rows]
+    if "p_better" in plans and plans["p_better"].notna().any():
+        yield Column("P(better)", True), [_probability(row["p_better"]) for row in rows]
+    yield Column("trial", True), [number_cell(str(row["number"]), row["number"]) for row in rows]
+    yield Column("seeds", True), [number_cell(str(row["seeds"]), row["seeds"]) for row in rows]
+    costs = [name for name in ("params", "macs") if name in plans and plans[name].notna().any()]
     shown = [name for name in run.directions if name not in (*costs, metric, "latency_ms")]
     for name in [*shown, *costs]:
         yield numbers(name, name)
-    if "latency_ms" in finalists and finalists["latency_ms"].notna().any():
+    if "latency_ms" in plans and plans["latency_ms"].notna().any():
         yield from _latency(rows, intervals)
-    if finalists["probability"].notna().any():
-        yield Column("P(front)", True), [Cell(_two_digits(row["probability"]), True) for row in rows]
+    if "probability" in plans and plans["probability"].notna().any():
+        yield (
+            Column("P(front)", True),
+            [number_cell(_two_digits(row["probability"]), row["probability"]) for row in rows],
+        )
     if test:
         figures = [test.get(row["plan_hash"], {}).get(metric) for row in rows]
-        yield Column(f"test {metric}", True), [Cell(figure_text(figure), True) for figure in figures]
+        yield Column(f"test {metric}", True), [number_cell(figure_text(figure), figure) for figure in figures]
+    if "verdict" in plans:
+        yield Column("needed for a verdict"), [Cell(what_would_decide(row)) for row in rows]
+    if whole and any(_known(row["reason"]) for row in rows):
+        yield Column("reason"), [Cell(_known(row["reason"])) for row in rows]
 
 
 def _latency(rows: list[dict[Hashable, Any]], intervals: Any) -> Iterable[tuple[Column, list[Cell]]]:
     if all(is_missing(row.get("latency_low_ms")) for row in rows):  # predicted
-        yield Column("predicted ms", True), [Cell(figure_text(row["latency_ms"]), True) for row in rows]
+        yield (
+            Column("predicted ms", True),
+            [number_cell(figure_text(row["latency_ms"]), row["latency_ms"]) for row in rows],
+        )
         return
     yield intervals("latency in ms [99 %]", "latency_ms", "latency_low_ms", "latency_high_ms")
     yield intervals("latency / bare [99 %]", "latency_ratio", "latency_ratio_low", "latency_ratio_high")
     verdicts = [row.get("latency_verdict") for row in rows]
-    yield Column("latency verdict"), [verdict_cell("" if is_missing(text) else str(text)) for text in verdicts]
+    yield Column("latency verdict"), [verdict_cell(_known(text)) for text in verdicts]
 
 
-def _caption(run: Run, finalists: pd.DataFrame) -> str:
-    caption = "The bare backbone, every plan with several seeds, and every plan on the front. Brackets are intervals."
+def _standing(row: Mapping[Hashable, Any]) -> str:
+    """Return how far a plan came."""
+    if row["plan"] == BARE.text and row["state"] == "complete":
+        return "bare"
+    if row["state"] == "complete":
+        return "on the front" if row["on_front"] else "compared" if row["seeds"] > 1 else "one seed"
+    return "stopped early" if row["state"] == "rejected" and row["fidelity"] > 0 else str(row["state"])
+
+
+_BRACKETS = "Brackets are intervals."
+
+
+def _caption(run: Run, plans: pd.DataFrame, caption: str) -> str:
     if run.metric and run.directions[run.metric] == "minimize":
         caption += " A difference is positive if the plan is better than the bare backbone."
-    if "p_better" in finalists and finalists["p_better"].notna().any():
+    if "p_better" in plans and plans["p_better"].notna().any():
         caption += " P(better) is the probability that the plan is better than the bare backbone."
-    if finalists["probability"].notna().any():
+    if "probability" in plans and plans["probability"].notna().any():
         caption += (
             " P(front) is the probability that no other plan dominates the plan. It is computed from the noise of "
             "validation items, seeds and measured latency. Latencies within about 1 % of each other count as equal."
@@ -96,8 +164,12 @@ def _caption(run: Run, finalists: pd.DataFrame) -> str:
     return caption
 
 
+def _known(text: Any) -> str:
+    return "" if is_missing(text) else str(text)
+
+
 def _probability(value: Any) -> Cell:
-    return Cell("" if is_missing(value) else f"{value:.3f}", True)
+    return number_cell("" if is_missing(value) else f"{value:.3f}", value)
 
 
 def _two_digits(value: Any) -> str:

@@ -15,7 +15,8 @@ import pandas as pd
 from nasbench.evidence.student import t_quantile
 from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS
-from nasbench.report.formatting import is_missing, plan_words, what_would_decide, with_interval
+from nasbench.report.formatting import is_missing, plan_in_sentence, what_would_decide, with_interval
+from nasbench.report.reasons import grouped
 from nasbench.report.training_state import is_near_chance, is_still_falling
 from nasbench.runs.control_comparison import is_near_cost
 from nasbench.runs.power import why_no_interval
@@ -116,7 +117,7 @@ def _better(run: Run, best: pd.Series, bare: pd.Series) -> str:
     # The verdict uses all trainings together. The interval uses only this plan, so it can include 0.
     model = f" (better with probability {_chance(best)}, from all trainings)" if best["difference_low"] <= 0 else ""
     return (
-        f"{_name(best)} is BETTER than the bare backbone: {metric} {_value(metric, best)} against "
+        f"{plan_in_sentence(best.to_dict())} is BETTER than the bare backbone: {metric} {_value(metric, best)} against "
         f"{_value(metric, bare)}, {_interval(best)}{_sign_note(run)}{model}{_price(run, best, bare)}."
     )
 
@@ -132,7 +133,8 @@ def _nearest(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
         return
     price = _price(run, row, finalists[finalists["plan"] == BARE.text].iloc[0])
     told = "; ".join([f"better with probability {_chance(row)}", *filter(None, [what_would_decide(row.to_dict())])])
-    yield f"The nearest plan is {_name(row)}: {run.metric} {_interval(row)}{_sign_note(run)}{price}, {told}."
+    plan = plan_in_sentence(row.to_dict())
+    yield f"The nearest plan is {plan}: {run.metric} {_interval(row)}{_sign_note(run)}{price}, {told}."
 
 
 def _power(run: Run, most_seeds: int) -> Iterable[str]:
@@ -162,7 +164,7 @@ def _faster(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
         return
     row = faster.sort_values("latency_ratio").iloc[0]
     verdict = f"{run.metric} {_interval(row)}{_sign_note(run)}, {row['verdict']}"
-    yield f"{_name(row)} is FASTER, {_latency_ratio(row)} times the latency, with {verdict}."
+    yield f"{plan_in_sentence(row.to_dict())} is FASTER, {_latency_ratio(row)} times the latency, with {verdict}."
 
 
 def _against_control(best: pd.Series) -> Iterable[str]:
@@ -268,9 +270,9 @@ def _failures(run: Run) -> Iterable[str]:
     if failed.empty:
         return
     plans, of = failed["plan_hash"].nunique(), trials["plan_hash"].nunique()
-    reason, times = Counter(failed["reason"]).most_common(1)[0]
-    reason = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
-    share = ":" if len(failed) == 1 else ", all by:" if times == len(failed) else ", most often by:"
+    most = grouped(zip(failed["number"], failed["reason"], strict=True))[0]
+    reason = most.reason if len(most.reason) <= _LONGEST_REASON else f"{most.reason[:_LONGEST_REASON]}..."
+    share = ":" if len(failed) == 1 else ", all by:" if most.count == len(failed) else ", most often by:"
     yield f"{plans} of {of} plans {'has' if plans == 1 else 'have'} a failed evaluation{share} {reason}."
 
 
@@ -308,10 +310,6 @@ def _no_better_than_naive(run: Run, metric: str, best: pd.Series, test: Metrics,
 def _latency_ratio(row: pd.Series) -> str:
     low, high = row["latency_ratio_low"], row["latency_ratio_high"]
     return f"{row['latency_ratio']:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _name(row: pd.Series) -> str:
-    return f"{plan_words(row['plan'])} (trial {row['number']})"
 
 
 def _value(metric: str, row: pd.Series) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nasbench.library.plan import BARE
-from nasbench.report.tables import Cell, Column, Row, Table, plan_cell
+from nasbench.report.tables import Cell, Column, Row, Table, plan_cell, verdict_cell
 from nasbench.runs.run import Run
 from nasbench.text import human
 
@@ -49,7 +49,7 @@ def _front_table(measured: dict[str, Any]) -> Table:
             Cell(str(row["rank"]), True),
             Cell(f"{row['latency_ms']:.4g} [{row['low_ms']:.4g}, {row['high_ms']:.4g}]", True),
             Cell(f"{row['ratio']:.3f} [{row['ratio_low']:.3f}, {row['ratio_high']:.3f}]", True),
-            Cell(row["verdict"]),
+            verdict_cell(row["verdict"]),
         ]
         if predicted:
             cells += [Cell(f"{row[name]:.4g}" if name in row else "", True) for name in _PREDICTED]
@@ -77,6 +77,6 @@ def _slot_row(row: dict[str, Any]) -> Row:
             Cell(f"{100 * row['added_macs_share']:+.2f} %", True),
             Cell(f"{row['added_ms']:+.4g}", True),
             Cell(f"{100 * row['added_share']:+.1f} % [{low:+.1f}, {high:+.1f}]", True),
-            Cell(row["verdict"]),
+            verdict_cell(row["verdict"]),
         )
     )

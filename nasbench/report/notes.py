@@ -10,7 +10,6 @@ import pandas as pd
 from nasbench.evidence.hierarchy import posterior
 from nasbench.evidence.verdicts import FEWEST_FOR_MODEL
 from nasbench.measurement.latency.device_profile import HeldOut
-from nasbench.runs.damage import damage_of, missing_of
 from nasbench.runs.run import Run
 from nasbench.runs.trainings import RunTrainings
 
@@ -28,8 +27,6 @@ def notes_of(
         recorded: The trainings of the run. None if every objective is a cost.
         test: Metrics on the test split by plan hash.
     """
-    yield from (run.config["task"] or {}).get("notes", ())
-    yield from (*damage_of(run), *missing_of(run))
     if recorded is not None and recorded.bare is not None and recorded.noise.freedom:
         yield from _on_verdicts(recorded)
     if predicted := run.config["identity"].get("latency_profile"):

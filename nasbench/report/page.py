@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 
 from nasbench.library.plan import BARE
 from nasbench.report import effect_tables, latency_tables
-from nasbench.report.formatting import figure_text, is_missing
-from nasbench.report.front_table import front_table
+from nasbench.report.alerts import Alert, alerts_of
+from nasbench.report.data_summary import data_summary
+from nasbench.report.diagram import Place, diagram_of, drawn_in
+from nasbench.report.formatting import figure_text, is_missing, listed, plan_in_sentence
+from nasbench.report.front_table import front_table, plans_table
 from nasbench.report.headline import headline
 from nasbench.report.notes import notes_of
 from nasbench.report.plotting import Picture
 from nasbench.report.race_table import race_table
-from nasbench.report.tables import Cell, Column, Row, Table, plan_cell
+from nasbench.report.reasons import grouped
+from nasbench.report.tables import Cell, Column, Row, Table, number_cell, plan_cell
 from nasbench.report.training_state import data_wait
 from nasbench.runs.command_line import command_words
 from nasbench.runs.run import Run
@@ -35,7 +38,8 @@ class Section:
         lead: An introductory paragraph. "" if there is none.
         pictures: The pictures, in reading order.
         tables: The tables, in reading order.
-        widget: "explorer" for the interactive front. "" if there is none.
+        widget: "explorer" for the interactive front, which shows what the pictures show. Then a browser that runs
+            scripts shows the pictures only in print. "" if there is none.
     """
 
     title: str
@@ -52,18 +56,35 @@ class Page:
     Attributes:
         question: The question of the search, which is the title.
         answer: Short sentences that say which plan helps and how sure that is. The answer comes first.
-        notes: What a reader must know about the data and the comparison.
+        front: The table of the compared plans, for a paper and a notebook.
+        alerts: What a reader must look at before the figures.
+        data: What the search read, as (name, value). Empty if a function evaluated the plans.
+        reading: How the numbers are to be read, in sentences.
         sections: The sections, in reading order.
         facts: Facts about how the run was made, as (name, value).
         command: The command that reproduces the run.
+        diagrams: The diagram of each compared plan, by the text that names the plan in the answer.
     """
 
     question: str
     answer: tuple[str, ...]
-    notes: tuple[str, ...] = ()
+    front: Table
+    alerts: tuple[Alert, ...] = ()
+    data: tuple[tuple[str, str], ...] = ()
+    reading: tuple[str, ...] = ()
     sections: tuple[Section, ...] = ()
-    facts: tuple[tuple[str, str], ...] = field(default=())
+    facts: tuple[tuple[str, str], ...] = ()
     command: str = ""
+    diagrams: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Every sentence beside the answer: the alerts, and how the numbers are to be read."""
+        return (*(alert.text for alert in self.alerts), *self.reading)
+
+    def drawn(self, sentence: str) -> Iterator[str | tuple[Place, ...]]:
+        """Yield a sentence of the answer in pieces, in which a diagram replaces each plan."""
+        return drawn_in(sentence, self.diagrams)
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -93,12 +114,25 @@ def page_of(
     """
     finalists = run.finalists()
     recorded = None if run.metric is None else trainings_of(run)
-    answer = headline(run, finalists, recorded, test, naive)
-    sections = tuple(_sections(run, finalists, test, naive, pictures or {}))
-    facts = tuple(_facts(run))
-    # The notes name the damaged files, so they are made after every file was read.
-    notes = (*notes_of(run, finalists, recorded, test), *omissions)
-    return Page(_question(run), answer, notes, sections, facts, command_of(run))
+    return Page(
+        question=_question(run),
+        answer=headline(run, finalists, recorded, test, naive),
+        data=data_summary(run),
+        sections=tuple(_sections(run, finalists, test, naive, pictures or {})),
+        facts=tuple(_facts(run)),
+        command=command_of(run),
+        front=front_table(run, finalists, test),
+        diagrams=_diagrams(finalists),
+        reading=tuple(notes_of(run, finalists, recorded, test)),
+        # The alerts name the damaged files, so they are made after every file was read.
+        alerts=tuple(alerts_of(run, finalists, recorded, omissions)),
+    )
+
+
+def _diagrams(finalists: pd.DataFrame) -> dict[str, tuple[Place, ...]]:
+    rows = finalists[finalists["plan"] != BARE.text].to_dict(orient="records")
+    drawn = {plan_in_sentence(row): diagram_of(row["plan"]) for row in rows}
+    return {name: places for name, places in drawn.items() if places}
 
 
 def _sections(
@@ -116,8 +150,8 @@ def _sections(
         if kept or shown[key] or widget:
             yield Section(title, _LEADS[key], shown[key], kept, widget)
 
-    front = front_table(run, finalists, test)
-    yield from section("Which plans are worth using", "front", front, widget="explorer")
+    plans = plans_table(run, finalists, test)
+    yield from section("Which plans are worth using", "front", plans, widget="explorer")
     yield from section("Which modules and properties help, and where", "where", *effect_tables.tables(run))
     yield from section("Latency", "latency", latency_tables.front_table(run), latency_tables.slots_table(run))
     yield from section("Properties of the winner", "winners")
@@ -125,19 +159,12 @@ def _sections(
     yield from section("How the search went", "progress", _race_table(run))
     yield from section("How the finalists were trained", "training")
     yield from section("Zero-cost proxies", "proxies", *effect_tables.proxies(run))
-    trials = run.trials()
-    rejected, trained = trials["state"] == "rejected", trials["fidelity"] > 0
-    trouble = [_trouble_table(trials[rejected & ~trained], "Rejected before training")]
-    if (rejected & trained).any():
-        trouble.append(_trouble_table(trials[rejected & trained], "Stopped early: successive halving"))
-    trouble.append(_trouble_table(trials[trials["state"] == "failed"], "Failed"))
-    yield from section("Rejected and failed plans", "trouble", *trouble, _excluded_table(run))
+    yield from section("Rejected and failed plans", "trouble", *_trouble_tables(run), _excluded_table(run))
 
 
 _LEADS = {
-    "front": "Choose the axes, filter the plans, and point at a plan to read its whole row. An error bar is the 95 % "
-    "interval of the difference from the bare backbone. It uses only the trainings of these two. The verdicts are in "
-    "the table below.",
+    "front": "An error bar is the 95 % interval of the difference from the bare backbone. It uses only the trainings "
+    "of these two. The verdicts are in the table below.",
     "where": "",
     "latency": "Fewer multiply-adds do not always mean fewer milliseconds.",
     "winners": "The five properties of the modules that the winner inserted, measured after training.",
@@ -156,6 +183,10 @@ def _question(run: Run) -> str:
 
 def _task_name(run: Run) -> str:
     return str(run.settings.task) if run.config["task"] else "the given function"
+
+
+_MOST_OPEN = 12
+"""A race with more trainings than this is folded, so that the page stays short."""
 
 
 def _race_table(run: Run) -> Table | None:
@@ -177,7 +208,7 @@ def _race_table(run: Run) -> Table | None:
                 Cell(str(row["number"]), True),
                 plan_cell(row["plan"]),
                 Cell(str(row["seed"]), True),
-                Cell(figure_text(row["value"]) or "failed", True),
+                number_cell(figure_text(row["value"]) or "failed", row["value"]),
                 Cell(row["reason"]),
                 Cell("" if is_missing(row["p_better"]) else f"{row['p_better']:.3f}", True),
                 Cell("called BETTER" if row["state"] == "called" else row["state"]),
@@ -193,7 +224,7 @@ def _race_table(run: Run) -> Table | None:
         "and a high P(better), and dropped if it has at least two and an expected difference below 0. Both are decided "
         "again after each training."
     )
-    return Table("The race", columns, tuple(rows), caption)
+    return Table("The race", columns, tuple(rows), caption, folded=len(rows) > _MOST_OPEN)
 
 
 def _naive_table(run: Run, naive: Mapping[str, Mapping[str, float]]) -> Table | None:
@@ -213,12 +244,34 @@ def _naive_table(run: Run, naive: Mapping[str, Mapping[str, float]]) -> Table | 
     )
 
 
-def _trouble_table(trials: pd.DataFrame, title: str) -> Table:
-    rows = [
-        Row((Cell(str(row["number"]), True), Cell(row["plan"], code=True), Cell(row["reason"])))
-        for row in trials.to_dict(orient="records")
-    ]
-    return Table(title, (Column("trial", True), Column("plan"), Column("reason")), tuple(rows))
+def _trouble_tables(run: Run) -> Iterable[Table]:
+    """Yield the reasons why plans were rejected, were stopped early and failed, grouped."""
+    trials = run.trials()
+    rejected, trained = trials["state"] == "rejected", trials["fidelity"] > 0
+    groups = {
+        "Rejected before training": trials[rejected & ~trained],
+        "Stopped early: successive halving": trials[rejected & trained],
+        "Failed": trials[trials["state"] == "failed"],
+    }
+    columns = (Column("count", True), Column("reason"), Column("trials"))
+    for title, of_group in groups.items():
+        rows = tuple(
+            Row((number_cell(str(group.count), group.count), Cell(group.reason), Cell(_numbers(group.trials))))
+            for group in grouped(zip(of_group["number"], of_group["reason"], strict=True))
+        )
+        if rows:
+            yield Table(title, columns, rows, "" if len(rows) == len(of_group) else _GROUPED)
+
+
+_GROUPED = "Reasons that differ only in numbers are one row, with … for these numbers. The table of all plans has each."
+
+_MOST_NUMBERS = 12
+"""Number of trials that a row of reasons names."""
+
+
+def _numbers(trials: Sequence[int]) -> str:
+    more = len(trials) - _MOST_NUMBERS
+    return ", ".join(map(str, trials[:_MOST_NUMBERS])) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _excluded_table(run: Run) -> Table | None:
@@ -236,11 +289,6 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
     yield "space", f"{space['name']}: {space['plans']:,} distinct plans over {', '.join(space['slots'])}"
     yield "evaluated", f"{trials['plan_hash'].nunique()} distinct plans, {len(trials)} evaluations, sampler {s.sampler}"
     if run.config["task"]:
-        splits = ", ".join(f"{count:,} {name}" for name, count in run.config["task"]["splits"].items())
-        yield "data", f"{s.task}: {splits}; input {'x'.join(map(str, run.config['task']['input_size']))}"
-        if run.data is not None:
-            yield "data read", ", ".join(_described(run.data.described))
-            yield from run.data.read.items()
         yield "training", ", ".join(f"{key} {value}" for key, value in s.training.items())
         if (waited := data_wait(run)) is not None:
             yield "waiting for data", f"at most {waited:.0%} of the training time (median of the epochs)"
@@ -256,26 +304,10 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
     )
     if not env:
         return
-    yield "seeds", ", ".join(f"{name} {_listed(seeds)}" for name, seeds in env.get("seeds", {}).items())
+    yield "seeds", ", ".join(f"{name} {listed(seeds)}" for name, seeds in env.get("seeds", {}).items())
     yield "versions", ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if v)
-    yield "machine", f"{env.get('platform', '')}; {env.get('device', {})}; {env.get('threads', '?')} threads"
+    yield "machine", f"{env.get('platform', '')}; {listed(env.get('device', {}))}; {env.get('threads', '?')} threads"
     yield "git", str(env.get("git"))
-
-
-_ELSEWHERE = ("task", "kind", "splits")
-"""What a task says about its data and the page says elsewhere."""
-
-
-def _described(told: Mapping[str, Any]) -> Iterable[str]:
-    """Yield what a task says about the data that it read, as phrases."""
-    for key, value in told.items():
-        if key not in _ELSEWHERE and value is not None:
-            items = [f"{name} {_listed(each)}" for name, each in value.items()] if isinstance(value, dict) else None
-            yield f"{key.replace('_', ' ')} {_listed(value) if items is None else '; '.join(items)}"
-
-
-def _listed(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def command_of(run: Run) -> str:

@@ -6,7 +6,7 @@ Code that needs torch is imported only when a picture needs a model. So a run wi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -18,6 +18,7 @@ from nasbench.library.plan import BARE
 from nasbench.report import scatter
 from nasbench.report.curves import curves_data, draw_curves, draw_hypervolume
 from nasbench.report.effects_heatmap import draw_effects
+from nasbench.report.formatting import plan_words
 from nasbench.report.omissions import Omissions
 from nasbench.report.picture_index import PictureIndex
 from nasbench.report.plotting import Picture, file_name, save_picture
@@ -25,6 +26,7 @@ from nasbench.report.progress import hypervolume_curve, reference_of
 from nasbench.report.run_effects import run_effects
 from nasbench.report.trained_models import TrainedModels
 from nasbench.report.winners import draw_fingerprints, fingerprints_data, winner_of
+from nasbench.runs.refinement import has_given_plans
 from nasbench.runs.run import Run
 from nasbench.text import csv_text
 
@@ -46,6 +48,7 @@ class _Part:
         what: A noun phrase for messages.
         draw: Draws and saves the pictures. It yields nothing if there is nothing to show.
         needs_weights: Whether it shows nothing without stored weights.
+        photographs: Whether its pictures show images of the data.
     """
 
     name: str
@@ -53,6 +56,7 @@ class _Part:
     what: str
     draw: Callable[[], Iterable[Picture]]
     needs_weights: bool = False
+    photographs: bool = False
 
 
 def pictures_of(run: Run, models: TrainedModels, omissions: Omissions) -> dict[str, list[Picture]]:
@@ -68,16 +72,17 @@ def pictures_of(run: Run, models: TrainedModels, omissions: Omissions) -> dict[s
         _Part("effects", "where", "the effect of modules", lambda: _effects(run)),
         _Part("hypervolume", "progress", "the hypervolume", lambda: _progress(run)),
         _Part("winners", "winners", "fingerprints of the winner", lambda: _fingerprints(run, models), True),
-        _Part("grad-cam", "held out", "Grad-CAM", lambda: _gradcam(run, models), True),
+        _Part("grad-cam", "held out", "Grad-CAM", lambda: _gradcam(run, models), True, True),
         _Part("forecasts", "held out", "forecasts of the test split", lambda: _forecasts(run, models), True),
-        _Part("found", "held out", "predictions of the test split", lambda: _found(run, models), True),
+        _Part("found", "held out", "predictions of the test split", lambda: _found(run, models), True, True),
         _Part("confusion", "held out", "confusion matrices", lambda: _confusion(run, models), True),
         _Part("curves", "training", "learning curves", lambda: _curves(run)),
     )
     index = PictureIndex(run.folder)
     pictures: dict[str, list[Picture]] = {}
     for part in parts:
-        pictures.setdefault(part.section, []).extend(_drawn(part, models, index, omissions))
+        drawn = _drawn(part, models, index, omissions)
+        pictures.setdefault(part.section, []).extend(replace(each, photographs=part.photographs) for each in drawn)
     index.save()
     return pictures
 
@@ -112,10 +117,7 @@ def _fronts(run: Run) -> Iterator[Picture]:
         data = scatter.scatter_data(run, cost, metric) if cost != metric else None
         if data is not None:
             label = scatter.LABELS.get(data.x, data.x)
-            caption = (
-                f"{data.y} against {label}. The numbers are trial numbers. The step line is the front. Error bars are "
-                "as above."
-            )
+            caption = f"{data.y} against {label}. The numbers are trial numbers. The step line is the front."
             alt = f"{data.y} against {data.x}, {len(data.points)} plans"
             yield _saved(run, scatter.draw_scatter(data), data.points, f"{data.y}-{data.x}", alt, caption)
 
@@ -133,7 +135,7 @@ def _effects(run: Run) -> Iterator[Picture]:
 
 def _progress(run: Run) -> Iterator[Picture]:
     data = hypervolume_curve(run)
-    if len(data) < 2:
+    if len(data) < 2 or has_given_plans(run.settings):  # nothing was searched
         return
     reference = ", ".join(f"{name} {bound:.4g}" for name, bound in reference_of(run).point.items())
     caption = (
@@ -170,8 +172,8 @@ def _fingerprints(run: Run, models: TrainedModels) -> Iterator[Picture]:
             return
         data = fingerprints_data(number, fingerprints)
     caption = (
-        f"Trial {number}, {plan}: the five properties of the modules in each slot, measured with the trained weights "
-        "and random inputs. Complexity is the exponent of the cost in the number of positions."
+        f"Trial {number}, {plan_words(plan)}: the five properties of the modules in each slot, measured with "
+        "the trained weights and random inputs. Complexity is the exponent of the cost in the number of positions."
     )
     yield _saved(run, draw_fingerprints(data), data, "winner-fingerprints", "fingerprints of the winner", caption)
 

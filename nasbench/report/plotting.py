@@ -6,13 +6,14 @@ import base64
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from nasbench.builtin import content_folder
 from nasbench.errors import InputError
@@ -22,6 +23,7 @@ __all__ = [
     "BLUE",
     "GREY",
     "RED",
+    "CountFormatter",
     "Picture",
     "file_name",
     "label",
@@ -45,6 +47,7 @@ class Picture:
         caption: The text below it.
         wide: Whether it takes the full width of the page.
         name: The name of its files, without the ending.
+        photographs: Whether it shows images of the data. Their colours are not inverted on a dark page.
     """
 
     data: str
@@ -52,6 +55,23 @@ class Picture:
     caption: str
     wide: bool = False
     name: str = ""
+    photographs: bool = False
+
+
+class CountFormatter(EngFormatter):
+    """Writes the ticks of a count with a unit prefix, with as many digits as they need to differ."""
+
+    def __init__(self) -> None:
+        super().__init__(sep="")
+
+    def format_ticks(self, values: Iterable[float]) -> list[str]:
+        """Return the text of each tick."""
+        values = list(values)
+        for self.places in (None, *range(3, 10)):  # None is six significant digits without zeros at the end
+            texts = super().format_ticks(values)
+            if len(set(texts)) == len(set(values)):
+                break
+        return texts
 
 
 @contextmanager

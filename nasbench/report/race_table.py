@@ -14,7 +14,7 @@ import pandas as pd
 from nasbench.evidence.race import Race, race
 from nasbench.evidence.trainings import Trainings
 from nasbench.runs.evaluation import Evaluation
-from nasbench.runs.refinement import most_seeds
+from nasbench.runs.refinement import has_given_plans, most_seeds
 from nasbench.runs.run import Run
 from nasbench.runs.trainings import PlanTrainings, RunTrainings, trainings_of
 
@@ -30,8 +30,8 @@ def race_table(run: Run) -> pd.DataFrame:
     trainings of the bare backbone came before the first trainings of the other plans.
 
     Returns:
-        A table with these columns. It is empty if no training has a reason, for example if all plans get the same
-        seeds.
+        A table with these columns. It is empty if the plans were given, because they all get the same seeds, and if no
+        training has a reason.
 
         - number, plan, seed: the trained plan and seed. The number is that of the plan's first trial.
         - value: the metric. NaN if the training failed.
@@ -41,7 +41,8 @@ def race_table(run: Run) -> pd.DataFrame:
         - state: state of the plan after this training (`nasbench.evidence.race.State`). "" for the bare backbone.
         - news: changes of the state of other plans, such as "trial 3 dropped".
     """
-    further = run.journal.further_trainings() if run.metric is not None else []
+    raced = run.metric is not None and not has_given_plans(run.settings)
+    further = run.journal.further_trainings() if raced else []
     if not any(reason for _, reason in further):
         return pd.DataFrame(columns=list(COLUMNS))
     recorded = trainings_of(run)

@@ -11,13 +11,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
 from nasbench.evidence.pareto import non_dominated
 from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS
 from nasbench.report.formatting import BARE_NAME
-from nasbench.report.plotting import BLACK, BLUE, GREY, RED, label, style
+from nasbench.report.plotting import BLACK, BLUE, GREY, RED, CountFormatter, label, style
 from nasbench.runs.run import Run
 
 __all__ = [
@@ -28,6 +27,7 @@ __all__ = [
     "costs_of",
     "draw_scatter",
     "error_bar",
+    "kind_labels",
     "legend_below",
     "scatter_data",
     "set_cost_axis",
@@ -155,7 +155,7 @@ def draw_scatter(data: ScatterData) -> Figure:
             axes.errorbar(
                 group["x"], group["y"], spread, fmt="none", ecolor=KINDS[str(kind)], elinewidth=1, capsize=2.5
             )
-        labels = _kind_labels(data)
+        labels = kind_labels(data.seeds)
         sns.scatterplot(
             data=data.points.assign(what=data.points["kind"].map(labels)),
             x="x", y="y", hue="what", style="what", s=60, ax=axes, zorder=3,
@@ -175,7 +175,7 @@ def set_cost_axis(axes: Axes, cost: str, values: pd.Series) -> None:
     if values.min() > 0 and values.max() / values.min() > 8:
         axes.set_xscale("log")
     if cost in COSTS and cost != "latency_ms":  # after set_xscale, which sets its own formatter
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_formatter(CountFormatter())
 
 
 def legend_below(axes: Axes, *, barred: bool) -> None:
@@ -190,12 +190,17 @@ would make a page of tens of megabytes."""
 _MARKERS = {"other": "o", "finalist": "o", "front": "o", "bare": "D"}
 
 
-def _kind_labels(data: ScatterData) -> dict[str, str]:
-    compared = f"mean of up to {data.seeds} seeds" if data.seeds > 1 else "one seed"
+def kind_labels(seeds: int) -> dict[str, str]:
+    """Return the name of each of the `KINDS` in a legend.
+
+    Args:
+        seeds: Largest number of seeds of a plan.
+    """
+    compared = f" (up to {seeds} seeds)" if seeds > 1 else ""
     return {
         "other": "with one seed",
-        "finalist": f"finalist ({compared})",
-        "front": f"on the front ({compared})" if data.seeds > 1 else "on the front",
+        "finalist": f"compared{compared}",
+        "front": f"on the front{compared}",
         "bare": BARE_NAME,
     }
 

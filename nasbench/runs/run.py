@@ -242,7 +242,7 @@ class Run:
         return power_of(self, effect)
 
     def report(self) -> Path:
-        """Build report.html with its plots and tables, and return its path.
+        """Build report.html with its plots and tables, and return its path. A notebook shows the path as the page.
 
         The compared plans whose weights were stored are evaluated on the test split first.
 
@@ -252,6 +252,11 @@ class Run:
         from nasbench import build_report
 
         return build_report(self)
+
+    def _repr_html_(self) -> str:
+        from nasbench import summary_html
+
+        return summary_html(self)
 
     def _compare(self, evaluations: Iterable[Evaluation]) -> pd.DataFrame:
         import pandas as pd

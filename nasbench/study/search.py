@@ -29,6 +29,7 @@ def search(
     out: str | Path | None = None,
     config: str | Path | None = None,
     on_event: Listener | None = None,
+    report: bool = True,
     origin: str = "python",
     **settings: Any,
 ) -> Run:
@@ -48,6 +49,7 @@ def search(
             that defines the search, such as `backbone` or `task`, then the settings of the run are used.
         config: A YAML file with settings.
         on_event: A function that is called with an `Event` after each step.
+        report: Whether to build the report at the end, as the command does. `Run.report` builds it later.
         origin: Where the given settings come from, as recorded in config.yaml.
         **settings: Any field of `nasbench.runs.settings.SearchSettings`.
 
@@ -81,4 +83,13 @@ def search(
     read = with_all_plans(read, origins, out)
     from nasbench.study.driver import run_search  # imported late, because it imports torch
 
-    return run_search(read, origins, evaluate, out, listen)
+    run = run_search(read, origins, evaluate, out, listen)
+    if report and run.evaluations():
+        _build_report(run)
+    return run
+
+
+def _build_report(run: Run) -> None:
+    from nasbench import build_report
+
+    build_report(run)

@@ -47,6 +47,7 @@ def search(trials: int, workers: int, sampler: str, folder: Path) -> list[float]
     nb.search(
         SPACE, backbone="test_resnet", evaluate=evaluate, objectives=OBJECTIVES, trials=trials, workers=workers,
         sampler=sampler, seeds=1, out=folder / f"{workers}-{trials}", on_event=lambda event: done.append(time.time()),
+        report=False,
     )  # fmt: skip
     return [moment - done[0] for moment in done]
 

@@ -30,7 +30,7 @@ def timed_search(trials: int, **settings: Any) -> tuple[dict[str, float], float,
     with tempfile.TemporaryDirectory() as folder:
         run = nb.search(
             "five-properties", backbone="test_resnet", task="digits", trials=trials, out=f"{folder}/run",
-            on_event=remember, **settings,
+            on_event=remember, report=False, **settings,
         )  # fmt: skip
         searched = time.perf_counter()
         report.build(run)

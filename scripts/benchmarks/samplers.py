@@ -155,7 +155,9 @@ def search(file: str, sampler: str, seed: int, trials: int) -> dict[str, Any]:
     table = read_table(file)
     with tempfile.TemporaryDirectory() as folder:
         begun = time.process_time()
-        run = nb.search(task=f"table:{file}", sampler=sampler, seed=seed, trials=trials, seeds=1, out=folder)
+        run = nb.search(
+            task=f"table:{file}", sampler=sampler, seed=seed, trials=trials, seeds=1, report=False, out=folder
+        )
         spent = time.process_time() - begun
         rows = run.trials().head(trials)
     curve = Truth(table, run.directions, seed).curve(rows)

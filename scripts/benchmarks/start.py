@@ -62,7 +62,7 @@ TEN_RUNS = """
 import nasbench as nb
 for index in range(10):
     nb.search("tiny", evaluate=lambda plan: {"score": float(len(plan))}, objectives={"score": "maximize"}, trials=8,
-              sampler="random", seed=index, out=f"runs/run{index}")
+              sampler="random", seed=index, report=False, out=f"runs/run{index}")
 """
 
 

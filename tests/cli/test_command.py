@@ -83,7 +83,7 @@ def test_options_reach_the_search_as_settings(nasbench, monkeypatch):
     assert told == {
         "space": "tiny", "backbone": "b", "trials": "4", "time_s": 120.0, "objectives": ["mse", "macs"],
         "controls": False, "pretrained": True, "keep": "all", "training": {"epochs": "2"}, "out": Path("runs/a"),
-        "config": None, "origin": "command line",
+        "config": None, "origin": "command line", "report": False,
     }  # fmt: skip
 
 

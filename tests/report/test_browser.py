@@ -41,7 +41,27 @@ addEventListener("load", () => setTimeout(() => {
   lists[2].dispatchEvent(new Event("change"));
   lists[0].value = "accuracy";
   lists[0].dispatchEvent(new Event("change"));
+  const table = document.querySelector("table[data-filter]");
+  const column = (title) => {
+    const at = [...table.tHead.rows[0].cells].findIndex((cell) => cell.textContent === title);
+    return [...table.tBodies[0].rows].filter((line) => !line.hidden).map((line) => line.cells[at].textContent);
+  };
+  const titles = [...table.tHead.rows[0].cells];
+  const standing = titles.find((cell) => cell.textContent === "standing");
+  const words = document.querySelector("input[type=search]");
+  const filtered = (text) => { words.value = text; words.dispatchEvent(new Event("input")); return column("standing"); };
+  const failed = filtered("failed");
+  const everything = filtered("");
+  const costs = titles.find((cell) => cell.textContent === "macs").querySelector("button");
+  costs.click();
+  const up = column("trial");
+  costs.click();
+  const down = column("trial");
   document.body.dataset.probe = JSON.stringify({
+    failed, everything: everything.length, up, down, sorted: titles.map((cell) => cell.getAttribute("aria-sort")),
+    first: [...table.tHead.rows[0].cells].slice(0, 2).map((cell) => cell.getBoundingClientRect().right),
+    chips: table.querySelectorAll(".plan .module").length, stills: getComputedStyle(document.querySelector(".still")).display,
+    ink: getComputedStyle(document.body).color, chart: getComputedStyle(document.querySelector("img.chart")).filter,
     before, after, row, ticks, faults: window.faults || [], hacked: window.hacked || 0,
     axis: document.querySelector("#explorer .axis").textContent,
     wide: document.documentElement.scrollWidth - window.innerWidth,
@@ -108,7 +128,7 @@ def browse(text, tmp_path, size, dark=False):
     return answer, [path for path in handler.asked if path not in ("/", "/favicon.ico")]
 
 
-@pytest.mark.parametrize(("size", "dark"), [("1280,900", False), ("400,800", True)], ids=["desktop", "phone and dark"])
+@pytest.mark.parametrize(("size", "dark"), [("1280,900", False), ("390,800", True)], ids=["desktop", "phone and dark"])
 def test_the_page_works(page, tmp_path, size, dark):
     run, text = page
     answer, asked = browse(text, tmp_path, size, dark)
@@ -119,6 +139,20 @@ def test_the_page_works(page, tmp_path, size, dark):
     assert "accuracy" in answer["row"]
     assert "macs" in answer["row"]
     assert answer["axis"] == "accuracy"
+    states = trials.drop_duplicates("plan_hash").set_index("number")
+    assert set(answer["failed"]) == {"failed"}
+    assert len(answer["failed"]) == (states["state"] == "failed").sum() > 0
+    assert answer["everything"] == len(states)
+    for order, sign in ((answer["up"], 1), (answer["down"], -1)):
+        costs = [states.loc[int(number), "macs"] for number in order if states.loc[int(number), "state"] == "complete"]
+        assert costs == sorted(costs, key=lambda cost: sign * cost)
+        assert all(states.loc[int(number), "state"] == "failed" for number in order[len(costs) :])  # without a cost
+    assert answer["sorted"].count("descending") == 1
+    assert max(answer["first"]) <= int(size.split(",")[0])  # the metric and the verdict are seen without scrolling
+    assert answer["chips"] > 0
+    assert answer["stills"] == "none"  # the interactive front shows the same
+    assert (answer["ink"] == "rgb(230, 237, 243)") == dark
+    assert answer["chart"].startswith("invert") == dark
     places = [float(text.removesuffix("M")) * 1e6 for text in answer["ticks"]]  # of nearly equal costs
     assert len(places) > 2
     assert np.ptp(np.diff(places)) < 1e-3
@@ -128,6 +162,25 @@ def test_the_page_works(page, tmp_path, size, dark):
     assert answer["requests"] == []
     assert asked == []
     assert answer["wide"] <= 1, "the page is wider than the screen"
+
+
+def test_the_page_in_print_and_without_scripts(page, tmp_path):
+    """On paper and without scripts the page has the still picture, and all rows of every table."""
+    _, text = page
+    probe = (
+        "const of = (name) => getComputedStyle(document.querySelector(name)).display;"
+        "document.body.dataset.probe = JSON.stringify({still: of('.still'), explorer: of('#explorer'), "
+        "wide: document.documentElement.scrollWidth - innerWidth, ink: getComputedStyle(document.body).color,"
+        "cut: [...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > innerWidth).length});"
+    )
+    paper = text.replace("@media print", "@media all").replace("@media screen", "@media speech")
+    paper = paper.replace(
+        PROBE, f"<script>addEventListener('load', () => setTimeout(() => {{{probe}}}, 200));</script>"
+    )
+    answer, asked = browse(paper, tmp_path, "1040,800", dark=True)
+    assert answer.pop("wide") <= 0
+    assert answer == {"still": "grid", "explorer": "none", "ink": "rgb(27, 31, 36)", "cut": 0}
+    assert asked == []
 
 
 def test_a_thousand_trials_stay_under_three_megabytes(tmp_path, monkeypatch):

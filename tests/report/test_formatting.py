@@ -3,18 +3,31 @@
 import numpy as np
 import pytest
 
-from nasbench.report.formatting import figure_text, is_missing, plan_name, plan_words, what_would_decide, with_interval
+from nasbench.report.diagram import Part, Place
+from nasbench.report.formatting import (
+    costs_text,
+    figure_text,
+    is_missing,
+    plan_name,
+    plan_words,
+    what_would_decide,
+    with_interval,
+)
 from nasbench.report.tables import Cell, plan_cell, verdict_cell
 
 
 @pytest.mark.parametrize(
     ("value", "low", "high", "sign", "text"),
     [
-        (0.41, 0.39, 0.43, "", "0.41 [0.39, 0.43]"),
-        (0.41, 0.39, 0.43, "+", "+0.41 [+0.39, +0.43]"),
+        (0.41, 0.39, 0.43, "", "0.410 [0.390, 0.430]"),
+        (0.41, 0.39, 0.43, "+", "+0.410 [+0.390, +0.430]"),
         (0.41, np.nan, np.nan, "", "0.41"),
         (0.0, 0.0, 0.0, "+", "+0"),
-        (1e-17, -0.1, 0.1, "+", "+0 [-0.1, +0.1]"),
+        (1e-17, -0.1, 0.1, "+", "+0.00 [-0.10, +0.10]"),
+        (-0.000929, -0.0991, 0.0972, "+", "-0.001 [-0.099, +0.097]"),  # the error is 0.098
+        (1234.5, 1100.0, 1370.0, "", "1230 [1100, 1370]"),  # the error is 135, of which 130 is told
+        (1.23e-6, 1.1e-6, 1.36e-6, "", "1.23e-06 [1.10e-06, 1.36e-06]"),
+        (0.9, -np.inf, np.inf, "", "0.9"),
         (None, 0.0, 1.0, "", ""),
         (np.nan, 0.0, 1.0, "+", ""),
     ],
@@ -28,10 +41,18 @@ def test_figures_and_what_is_missing():
     assert [is_missing(value) for value in (None, np.nan, 0, "", "nan")] == [True, True, False, False, False]
 
 
+def test_different_costs_have_different_texts():
+    assert costs_text([148_100_000, 16_400_000]) == ["148 M", "16.4 M"]
+    assert costs_text([148_101_000, 148_120_000, 148_120_000, None]) == ["148.10 M", "148.12 M", "148.12 M", ""]
+    assert costs_text([148_000_001.0, 148_000_002.0]) == ["148.000001 M", "148.000002 M"]
+    assert costs_text([100.0, 200.0]) == ["100", "200"]
+
+
 def test_the_bare_backbone_has_a_name():
     assert plan_name("{}") == "bare backbone"
     assert plan_cell("{}") == Cell("bare backbone")
-    assert plan_cell('{"stage1": "se"}') == Cell('{"stage1": "se"}', code=True)
+    drawn = (Place(("stage1",), (Part("se", "module"),)),)
+    assert plan_cell('{"stage1": "se"}') == Cell('{"stage1": "se"}', code=True, diagram=drawn)
 
 
 def test_a_verdict_is_styled_by_its_first_word():

@@ -44,8 +44,8 @@ def recorder(tmp_path):
 def test_the_answer_comes_first_with_intervals(recorder):
     lines = said(recorder.run)
     row = recorder.run.finalists().set_index("plan_hash").loc[HASH["se"]]
-    assert lines[0].startswith("stage1=se (trial 1) is BETTER than the bare backbone: accuracy 0.935 [0.927, 0.943]")
-    assert f"+0.03 [{row['difference_low']:+.2g}, {row['difference_high']:+.2g}], at 1.10 times the macs." in lines[0]
+    assert lines[0].startswith("stage1=se (trial 1) is BETTER than the bare backbone: accuracy 0.9350 [0.9270, 0.9430]")
+    assert f"+0.030 [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}], at 1.10 times the macs." in lines[0]
     assert one_with(lines, "evaluated") == "5 plans were evaluated, 1 with several seeds: 1 BETTER."
 
 
@@ -54,7 +54,7 @@ def test_better_whose_control_is_equal_and_whose_test_is_worse(recorder):
     recorder.add_control(SE, {"stage1": "bottleneck(width=4)"}, (0.930, 0.936, 0.938), ratio=1.02)
     test = {HASH["se"]: {"accuracy": 0.915}, BARE.hash: {"accuracy": 0.921}}
     lines = said(recorder.run, test)
-    assert lines[1].startswith("But it was not shown to be better than a plain block of equal cost, +0.000333 [")
+    assert lines[1].startswith("But it was not shown to be better than a plain block of equal cost, +0.0003 [")
     assert "perhaps only the added size helps" in lines[1]
     assert lines[2].startswith("The test split does not agree (one seed each): 0.915 against 0.921, -0.006 [")
 
@@ -64,7 +64,7 @@ def test_the_interval_on_the_test_split_is_that_of_one_seed_each(recorder):
     test = {HASH["se"]: {"accuracy": 0.94}, BARE.hash: {"accuracy": 0.92}}
     half = student.ppf(0.975, 4) * 0.005 * np.sqrt(2)
     line = one_with(said(recorder.run, test), "test split")
-    assert line.endswith(f"agrees (one seed each): 0.94 against 0.92, +0.02 [{0.02 - half:+.2g}, {0.02 + half:+.2g}].")
+    assert line.endswith(f"agrees (one seed each): 0.94 against 0.92, +0.020 [{0.02 - half:+.3f}, {0.02 + half:+.3f}].")
 
 
 def test_a_winner_without_weights_has_no_test(recorder):
@@ -78,7 +78,7 @@ def test_a_winner_without_weights_has_no_test(recorder):
     [
         ((0.905, 0.906, 0.907), 1.1, "It is also BETTER than a plain block of equal cost"),
         ((0.980, 0.981, 0.982), 0.9, "But it is WORSE than a plain block of equal cost"),
-        ((0.905, 0.906, 0.907), 3.1, "exists (the nearest adds 3.1 times the multiply-adds): +0.029 ["),
+        ((0.905, 0.906, 0.907), 3.1, "exists (the nearest adds 3.1 times the multiply-adds): +0.0290 ["),
         ((0.905, 0.906, 0.907), 0.7, "exists (the nearest adds 0.7 times the multiply-adds)"),
         ((0.905, 0.906, 0.907), None, "exists (the plan adds no multiply-adds)"),
     ],
@@ -151,7 +151,7 @@ def test_nothing_better_says_the_nearest_and_what_would_decide(tmp_path):
     row = recorder.run.finalists().set_index("plan_hash").loc[HASH["se"]]
     lines = said(recorder.run)
     assert lines[0] == "No plan was shown to be better than the bare backbone."
-    assert lines[1].startswith("The nearest plan is stage1=se (trial 1): accuracy +0.01 [")
+    assert lines[1].startswith("The nearest plan is stage1=se (trial 1): accuracy +0.010 [")
     assert lines[1].endswith(f"; {row['more_seeds']:.0f} more seeds would decide it.")
     assert "With 3 seeds for each plan, this run can detect differences of " in lines[2]
     assert lines[3] == "3 plans were evaluated, 2 with several seeds: 1 WORSE, 1 NOT DECIDED."
@@ -237,7 +237,7 @@ def test_no_better_than_the_naive_forecast(tmp_path):
     test = {HASH["se"]: {"mse": 0.31}, BARE.hash: {"mse": 0.45}}
     naive = {"last value": {"mse": 0.29}, "seasonal naive": {"mse": 0.5}}
     lines = said(recorder.run, test, naive)
-    assert "+0.2 [" in lines[0]
+    assert "+0.200 [" in lines[0]
     assert "(positive is better)" in lines[0]
     assert "The test split agrees" in one_with(lines, "test split a")
     assert lines[-1] == (

@@ -2,6 +2,7 @@ import html.parser
 import json
 import re
 import shlex
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -64,12 +65,13 @@ def trained(tmp_path_factory, small_data, brief_latency):
 class Reader(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
-        self.tags, self.sources, self.text = [], [], ""
+        self.tags, self.sources, self.documents, self.text = [], [], [], ""
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.sources += [value for key, value in attrs if key in ("src", "href")]
+        self.documents += [value for key, value in attrs if key == "srcdoc"]
 
     def handle_data(self, data):
         self.text += data
@@ -124,12 +126,21 @@ def test_the_page_is_one_offline_file_and_escapes_everything(run):
 def test_tables_hold_the_front_and_every_failure(run):
     page = page_of(run, {}, {})
     tables = {table.title: table for table in page.tables}
-    plans = {row.cells[1].text for row in tables["The front, and all other compared plans"].rows}
-    assert plans == {"bare backbone", *run.finalists()["plan"]} - {"{}"}
-    rows = run.trials()
-    assert len(tables["Failed"].rows) == (rows["state"] == "failed").sum() > 0
-    assert len(tables["Rejected before training"].rows) == (rows["state"] == "rejected").sum() > 0
-    assert sum(row.bare for row in tables["The front, and all other compared plans"].rows) == 1
+    rows, finalists = run.trials(), run.finalists()
+    assert set(page.front.texts("plan")) == {"bare backbone", *finalists["plan"]} - {"{}"}
+    every = tables["All plans"]
+    assert set(every.texts("plan")) == {"bare backbone", *rows["plan"]} - {"{}"}
+    assert [column.title for column in every.columns][:2] == ["accuracy [95 %]", "verdict"]  # a phone shows these
+    standing = Counter(every.texts(every.filter))
+    assert standing["failed"] == rows.query("state == 'failed'")["plan_hash"].nunique() > 0
+    assert standing["rejected"] == rows.query("state == 'rejected'")["plan_hash"].nunique() > 0
+    assert standing["on the front"] + standing["compared"] == len(finalists) - 1
+    known = [row.cells[0].value for row in every.rows if row.cells[0].value is not None]
+    assert known == sorted(known, reverse=True)
+    for title, state in (("Failed", "failed"), ("Rejected before training", "rejected")):
+        assert sum(map(int, tables[title].texts("count"))) == (rows["state"] == state).sum()
+    assert tables["Failed"].texts("reason") == [f"ValueError: {EVIL}"]  # one row, because the reasons are equal
+    assert sum(row.bare for row in page.front.rows) == sum(row.bare for row in every.rows) == 1
     assert "Stopped early: successive halving" not in tables  # none was
 
 
@@ -206,9 +217,8 @@ def test_what_could_not_be_told_apart_is_said(trained):
     page = page_of(trained, {}, {})
     open_ = (finalists["verdict"] == "NOT DECIDED").sum()
     assert (f"{open_} NOT DECIDED" in " ".join(page.answer)) == bool(open_)
-    table = page.tables[0]
-    at = [column.title for column in table.columns].index("needed for a verdict")
-    told = {row.cells[1].text: row.cells[at].text for row in table.rows}
+    table = page.front
+    told = dict(zip(table.texts("plan"), table.texts("needed for a verdict"), strict=True))
     for row in finalists.to_dict(orient="records"):
         expected = "" if np.isnan(row["more_seeds"]) else f"{row['more_seeds']:.0f} more seed"
         assert told[plan_name(row["plan"])].startswith(expected)
@@ -296,4 +306,29 @@ def test_an_error_bar_is_of_the_difference():
 
 
 def test_a_run_builds_its_own_report(run):
-    assert run.report() == report.build(run) == run.path / "report.html"
+    page = run.report()
+    assert page == report.build(run) == run.path / "report.html"
+    frame = Reader(page._repr_html_())
+    assert frame.tags == ["iframe"]
+    assert frame.documents == [page.read_text()]
+    assert page.parent._repr_html_() is None  # a folder is no page
+
+
+def test_a_notebook_shows_the_answer_and_the_compared_plans(run, tmp_path):
+    shown = Reader(run._repr_html_())
+    assert page_of(run, {}, {}).answer[0].split(" (trial")[1] in shown.text
+    assert shown.tags.count("tr") == 1 + len(run.finalists())
+    assert "script" not in shown.tags
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.yaml").write_text((run.path / "config.yaml").read_text())
+    assert load_run(tmp_path / "empty")._repr_html_() == "<p>empty: no finished trial</p>"
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_search_builds_the_report_unless_told_not_to(tmp_path, monkeypatch, wanted):
+    monkeypatch.setattr("nasbench.study.search._build_report", nb.build_report)
+    found = nb.search(
+        SPACE, backbone="test_resnet", evaluate=lambda plan: {"accuracy": 0.5}, trials=1, seeds=1, report=wanted,
+        objectives={"accuracy": "maximize"}, out=tmp_path / "r",
+    )  # fmt: skip
+    assert (found.path / "report.html").is_file() == wanted

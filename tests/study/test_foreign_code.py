@@ -364,6 +364,7 @@ def evaluate(plan):
 nb.search(
     {"variants": ["se", "eca"], "slots": ["stage1", "stage2"]}, backbone="test_resnet", evaluate=evaluate, trials=9,
     objectives={"accuracy": "maximize", "cost": "minimize"}, sampler="random", seeds=1, out=sys.argv[1],
+    report=False,
 )
 """
 

@@ -155,7 +155,7 @@ def search(order):
             ),
             objectives={"accuracy": "maximize", "cost": "minimize"}, sampler="random",
             on_event=lambda event: sys.stderr.write(f"{event.stage} {event.message}\n") if "narrate" in order else None,
-            **{"seeds": 1, **order["search"]},
+            **{"seeds": 1, "report": False, **order["search"]},
         )  # fmt: skip
     except nb.errors.NasbenchError as error:
         if "uncaught" in order:  # as if this ended the program

@@ -1,0 +1,122 @@
+"""The alerts at the top of a report: what a reader must look at before the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from nasbench.library.plan import BARE
+from nasbench.report.headline import busy_load
+from nasbench.report.training_state import data_wait
+from nasbench.runs.damage import damage_of, missing_of
+from nasbench.runs.run import Run
+from nasbench.runs.trainings import RunTrainings
+
+__all__ = ["Alert", "alerts_of"]
+
+_FEW_ITEMS = 100
+"""With fewer validation items than this, one item alone changes an accuracy by more than a percentage point."""
+
+_LONG_WAIT = 0.2
+"""A larger share of the training time in which the GPU waits for data is worth more loading processes."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An alert.
+
+    Attributes:
+        label: What it is about, in a word or two.
+        text: One sentence or two.
+        serious: Whether something is lost or wrong. Otherwise it is something to know.
+    """
+
+    label: str
+    text: str
+    serious: bool = False
+
+
+def alerts_of(
+    run: Run, finalists: pd.DataFrame, recorded: RunTrainings | None, omissions: Sequence[str]
+) -> Iterable[Alert]:
+    """Yield the alerts of a run, the serious ones first.
+
+    The headline says the reasons of failures, and whether the training is near chance.
+
+    Args:
+        run: The run.
+        finalists: Its compared plans (`Run.finalists`).
+        recorded: Its trainings. None if every objective is a cost.
+        omissions: Sentences that say which parts of the report could not be made, and why.
+    """
+    found = [
+        *_of_trials(run.trials()),
+        *_of_data(run),
+        *_of_comparison(finalists, recorded),
+        *_of_costs(run, finalists),
+    ]
+    # Damaged files are known only after they were read.
+    yield from (Alert("damaged", text, True) for text in (*damage_of(run), *missing_of(run)))
+    yield from (Alert("left out", text, True) for text in omissions)
+    yield from sorted(found, key=lambda alert: not alert.serious)
+    if (waited := data_wait(run)) is not None and waited > _LONG_WAIT:
+        yield Alert("waiting", f"The GPU waited for data in {waited:.0%} of the training time (median of the epochs).")
+
+
+def _of_trials(trials: pd.DataFrame) -> Iterable[Alert]:
+    plans = trials["plan_hash"].nunique()
+    failed = trials[trials["state"] == "failed"]
+    if len(failed):
+        count = failed["plan_hash"].nunique()
+        yield Alert("failed", f"{count} of {plans} plans failed. The reasons are at the end, grouped.", True)
+    infinite = failed[failed["reason"].str.contains("not finite")]
+    if len(infinite):
+        text = f"The result of {_trainings(len(infinite))} was NaN or infinite. A smaller learning rate may help."
+        yield Alert("NaN", text, True)
+    rejected = trials[(trials["state"] == "rejected") & ~(trials["fidelity"] > 0)]["plan_hash"].nunique()
+    if 2 * rejected > plans:
+        text = f"{rejected} of {plans} plans were rejected before training. A wider constraint would let more pass."
+        yield Alert("rejected", text)
+
+
+def _of_data(run: Run) -> Iterable[Alert]:
+    told = run.config["task"]
+    if told is None:
+        return
+    classes = (told.get("model_kwargs") or {}).get("num_classes")
+    if classes == 1 and told["kind"] in ("classification", "series-classification"):
+        yield Alert("one class", "The data has one class, so every model is always right.", True)
+    for split, count in told["splits"].items():
+        if split != "train" and 0 < count < _FEW_ITEMS:
+            text = f"The {split} split has {count} item{'' if count == 1 else 's'}, so one item moves the metric much."
+            yield Alert("few items", text)
+
+
+def _of_comparison(finalists: pd.DataFrame, recorded: RunTrainings | None) -> Iterable[Alert]:
+    if recorded is None or recorded.bare is None or not recorded.plans:
+        return
+    if not recorded.noise.freedom:
+        yield Alert("one seed", "Every plan was trained once. Differences can be chance. --seeds trains further seeds.")
+    elif (finalists.loc[finalists["plan"] != BARE.text, "verdict"] == "NOT DECIDED").all():
+        yield Alert("nothing decided", "No compared plan could be told apart from the bare backbone.")
+
+
+def _of_costs(run: Run, finalists: pd.DataFrame) -> Iterable[Alert]:
+    if "exact" in finalists and (inexact := int((finalists["exact"] == False).sum())):  # noqa: E712  # None is unknown
+        plans = f"{inexact} compared plan{'' if inexact == 1 else 's'}"
+        yield Alert("lower bound", f"The MACs of {plans} are lower bounds, because an operator has no count.")
+    steady = run.folder.latest_latency("profile", lambda measured: measured.get("steady"))
+    if steady is False:
+        text = "The times still drifted after the warm-up of the latency measurement. Measure again on an idle machine."
+        yield Alert("latency not steady", text)
+    if (load := busy_load(run)) is not None:
+        yield Alert("busy machine", f"The load was {load:.3g} during the latency measurement, from other work.")
+    if "latency_verdict" in finalists and (open_ := int((finalists["latency_verdict"] == "UNDECIDED").sum())):
+        plans = f"{open_} compared plan{'' if open_ == 1 else 's'}"
+        yield Alert("latency undecided", f"The latency of {plans} could not be told apart from the bare backbone's.")
+
+
+def _trainings(count: int) -> str:
+    return f"{count} training{'' if count == 1 else 's'}"

@@ -1,0 +1,71 @@
+"""The alerts and the data summary at the top of a page."""
+
+import pytest
+from support.recorded_run import TASK, Recorder
+
+from nasbench.report.page import page_of
+
+SE, ECA = {"stage1": "se"}, {"stage1": "eca"}
+
+
+def alerts(recorder, omissions=()):
+    return {alert.label: alert for alert in page_of(recorder.run, {}, {}, omissions=omissions).alerts}
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    """Three plans with three seeds each, none of them decided."""
+    recorder = Recorder(tmp_path / "r")
+    for seed, shift in enumerate((-0.01, 0.0, 0.01)):
+        for plan in (None, SE, ECA):
+            recorder.add(plan, 0.9 + shift, seed)
+    return recorder
+
+
+def test_nothing_decided_and_one_seed(recorder, tmp_path):
+    assert "nothing decided" in alerts(recorder)
+    single = Recorder(tmp_path / "single")
+    for plan in (None, SE):
+        single.add(plan, 0.9)
+    found = alerts(single)
+    assert "one seed" in found
+    assert "nothing decided" not in found
+
+
+def test_failures_and_nan_come_as_serious(recorder):
+    recorder.add({"stage2": "se"}, 0, failed="nan: accuracy is not finite after training")
+    recorder.add({"stage3": "se"}, 0, failed="ValueError: odd")
+    found = alerts(recorder)
+    assert found["failed"].text.startswith("2 of 5 plans failed")
+    assert found["NaN"].text.startswith("The result of 1 training was NaN")
+    assert found["failed"].serious
+    assert found["NaN"].serious
+    serious = [alert.serious for alert in found.values()]
+    assert serious == sorted(serious, reverse=True)
+
+
+@pytest.mark.parametrize(("classes", "items", "labels"), [(1, 50, {"one class", "few items"}), (10, 500, set())])
+def test_data_that_decides_nothing(tmp_path, classes, items, labels):
+    task = {**TASK, "splits": {"train": 5, "val": items, "test": items}, "model_kwargs": {"num_classes": classes}}
+    recorder = Recorder(tmp_path / "r", task=task)
+    recorder.add(None, 0.5)
+    recorder.add(SE, 0.6)
+    assert {"one class", "few items"} & set(alerts(recorder)) == labels
+
+
+def test_a_latency_that_was_not_steady(recorder):
+    for steady, told in ((False, True), (True, False)):
+        recorder.run.folder.save_latency("profile", {"scenario": {}, "steady": steady})
+        assert ("latency not steady" in alerts(recorder)) == told
+
+
+def test_what_is_left_out_is_said_first(recorder):
+    found = alerts(recorder, ["The report leaves out Grad-CAM: the run is not trusted"])
+    assert found["left out"].serious
+    assert found["left out"].text.endswith("not trusted")
+
+
+def test_the_data_is_summarised(recorder):
+    told = dict(page_of(recorder.run, {}, {}).data)
+    assert told["items"] == ", ".join(f"{count:,} {name}" for name, count in TASK["splits"].items())
+    assert told["input"] == "x".join(map(str, TASK["input_size"]))
