@@ -152,7 +152,7 @@ class Surrogate:
             float(self._readings.squares[there, column].sum()) if linear else 0.0,
             float((counts - 1).sum()) if linear else 0.0,
         )
-        plans = [self._readings.plans[i] for i in there]
+        plans = [self._readings.plans[i] for i in there.tolist()]
         return self._learned(plans, self._readings.epochs[there], targets, repeats, limited)
 
     def _success_model(self) -> Gaussian | None:
