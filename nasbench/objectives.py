@@ -115,8 +115,12 @@ class Constraint:
         return f"{self.name}{self.operator}{self.bound:g}{'x' if self.relative else ''}"
 
 
-def parse_constraint(text: str, known: Iterable[str] = COSTS) -> Constraint:
+def parse_constraint(text: str, known: Iterable[str] | None = COSTS) -> Constraint:
     """Parse a constraint such as `params<=1.1x` (relative to the bare backbone) or `macs<5e8`.
+
+    Args:
+        text: The constraint.
+        known: The names that can have a bound. None for any name, where a function returns the values.
 
     Raises:
         SpaceError: If the text is malformed.
@@ -131,6 +135,6 @@ def parse_constraint(text: str, known: Iterable[str] = COSTS) -> Constraint:
         raise SpaceError(
             f"malformed constraint {text!r}; write NAME<=NUMBER or, relative to the bare backbone, NAME<=NUMBERx"
         ) from None
-    if name not in (known := list(known)):
+    if known is not None and name not in (known := list(known)):
         raise UnknownNameError("cost or metric", name, known)
     return Constraint(name, operator, bound, bool(relative))

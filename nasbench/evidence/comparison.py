@@ -46,7 +46,8 @@ def compare(
 
     Args:
         table: One row for each plan. The column `plan` has its text (for the bare backbone, the text of `BARE`). Other
-            columns have the means of the objectives, and the costs.
+            columns have the means of the objectives, and the costs. A plan with a text in the column `breaks`, if there
+            is one, breaks a bound. It is not on the front and dominates no plan.
         trainings: For each row, the plan's trainings. They are not used if every objective is a cost.
         directions: The objectives, each with its direction.
         metric: The objective that is measured after training. None if every objective is a cost.
@@ -62,7 +63,9 @@ def compare(
         `verdict`, `p_better`, `more_seeds` and `items_needed`, as in `Judgement`.
     """
     table = table.copy()
-    table["on_front"] = on_front(table[list(directions)].to_numpy(dtype=float), directions)
+    feasible = (table["breaks"] == "").to_numpy() if "breaks" in table else np.ones(len(table), dtype=bool)
+    table["on_front"] = False
+    table.loc[feasible, "on_front"] = on_front(table.loc[feasible, list(directions)].to_numpy(dtype=float), directions)
     table["probability"] = np.where(table["on_front"], 1.0, 0.0)
     if metric is None:
         return table
@@ -73,7 +76,8 @@ def compare(
     is_bare = (table["plan"] == BARE.text).to_numpy(dtype=bool)
     if is_bare.any():
         noise = _judge(table, trainings, is_bare, noise, until)
-    table["probability"] = _probability(table, trainings, directions, metric, noise)
+    allowed = [plan for plan, kept in zip(trainings, feasible, strict=True) if kept]
+    table.loc[feasible, "probability"] = _probability(table[feasible], allowed, directions, metric, noise)
     return table
 
 

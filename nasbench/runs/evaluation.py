@@ -39,7 +39,7 @@ class Evaluation:
         state: "complete", "rejected" (it breaks a constraint, or a module does not fit its slot) or "failed" (an error
             ended it).
         reason: Why the evaluation is not complete, in one line of clean text (`nasbench.text.clean`). "" if it is
-            complete.
+            complete. If the bare backbone breaks a bound, it is complete nevertheless, and this is the bound.
         metrics: Metrics on the validation split.
         costs: params, macs, elementwise_flops, activations, exact and, where it was measured, peak_memory_bytes.
         wall_s: Seconds that the evaluation took.

@@ -202,6 +202,9 @@ class Run:
         number of further seeds needed for a verdict, NaN if no number is enough. `items_needed` is the number of
         validation items needed for a verdict if no number of seeds is enough.
 
+        `breaks` is the bound that the bare backbone breaks, "" for other plans. Without such a bound there is no such
+        column. Such a bare backbone is the reference of the comparison, but not on the front.
+
         Columns of the front: `on_front`, and `probability`, which is the probability of being on the front (NaN if no
         plan has two seeds).
 
@@ -270,6 +273,8 @@ class Run:
             return pd.DataFrame(columns=["number", "plan", "plan_hash", *self.directions, "on_front", "probability"])
         latency = self.journal.latency
         table = pd.DataFrame([_mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in chosen])
+        if any(of_plan[0].reason for of_plan in chosen):  # a bare backbone that breaks a bound is only the reference
+            table["breaks"] = [of_plan[0].reason for of_plan in chosen]
         if self.metric is None:
             return compare(table, [], self.directions, None)
         recorded = trainings_of(self)
@@ -286,7 +291,9 @@ class Run:
         """Return the number of plans on the front. No intervals are computed, because these need items and pandas."""
         latency = self.journal.latency
         chosen = at_full_budget(evaluations).values()
-        rows = [_mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in chosen]
+        rows = [
+            _mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in chosen if not of_plan[0].reason
+        ]
         return int(
             on_front(
                 np.array([[row.get(name, np.nan) for name in self.directions] for row in rows]), self.directions

@@ -37,14 +37,14 @@ from nasbench.runs.trainings import trainings_of
 from nasbench.spaces import SlotLike
 from nasbench.study.briefing import briefing, read_lines
 from nasbench.study.engines import Engine, Inline, make_engine
-from nasbench.study.evaluators.asked import EvaluateFunction
+from nasbench.study.evaluators.asked import EvaluateFunction, KnownFunction
 from nasbench.study.loggers.logged import LoggedTrials
 from nasbench.study.phases.controls import Controls, RetriedControls
 from nasbench.study.phases.equal_seeds import BareSeeds, EqualSeeds
 from nasbench.study.phases.events import BEFORE, Event, Listener, item
 from nasbench.study.phases.exploration import Exploration
 from nasbench.study.phases.fidelity import strategy_for
-from nasbench.study.phases.further_seeds import Retries
+from nasbench.study.phases.further_seeds import Retries, repeats_of
 from nasbench.study.phases.outlook import outlook
 from nasbench.study.phases.race import Race
 from nasbench.study.phases.reuse import record_earlier_noise
@@ -61,6 +61,9 @@ TIMES_BARE = 20
 FEWEST_LIMIT_S = 600.0
 """Lower bound of the default time limit of an evaluation, in seconds."""
 
+IN_ANY_ORDER = ("grid", "random")
+"""Samplers whose proposals do not depend on the results so far, nor on the order in which evaluations finish."""
+
 MAX_TIMED = 32
 """If a search evaluated more plans than this, the latency of only the compared plans is measured, at most this many."""
 
@@ -73,6 +76,7 @@ def run_search(
     out: str | Path | None,
     listen: Listener,
     *,
+    known: KnownFunction | None = None,
     whole: bool = False,
 ) -> Run:
     """Carry out a search.
@@ -83,6 +87,7 @@ def run_search(
         evaluate: A user's function that evaluates a plan, instead of building and training its model.
         out: The run folder. Its default name consists of backbone, task and time.
         listen: Called with an event after every step.
+        known: A user's function that returns the values of a plan that are known before its evaluation.
         whole: Whether to evaluate every plan with all seeds, as a table needs it. Otherwise plans race for further
             seeds.
 
@@ -93,7 +98,7 @@ def run_search(
     """
     here = Path.cwd()  # so that a relative run folder stays the same if the working directory changes
     # All settings are checked first, so that no run folder is created if a setting is wrong.
-    problem = make_problem(settings, evaluate)
+    problem = make_problem(settings, evaluate, known)
     fidelity = strategy_for(problem)
     began = time.monotonic()
 
@@ -138,6 +143,8 @@ def run_search(
                 left = outlook(problem, exploration.done, refined, exploration.bare.wall_s, engine.capacity)
                 note(item("time", left))
             _limit_time(problem, engine, exploration, listen)
+            if told := order_note(problem.settings):
+                note(item("order", told))
             if problem.settings.reuse is not None:
                 for message in record_earlier_noise(run, problem.settings.reuse):
                     note(message)
@@ -146,6 +153,7 @@ def run_search(
                 RetriedControls(run, problem, engine, listen, began=began).run_all()
             if problem.is_refined and not whole:
                 BareSeeds(run, problem, engine, listen, began=began).run_all()
+            knowledge.repeats = repeats_of(run)
             exploration.run_all()
             if problem.is_refined and whole:
                 seeds = problem.settings.seeds or 1
@@ -186,6 +194,16 @@ def _limit_time(problem: Problem, engine: Engine, exploration: Exploration, list
         message = f"an evaluation that takes longer than {limit_s / 60:.0f} minutes fails ({TIMES_BARE} times the bare "
         message += f"backbone, at least {FEWEST_LIMIT_S / 60:.0f} minutes); --trial-timeout sets another limit"
         listen(Event(BEFORE, 0, 0, item("limit", message)))
+
+
+def order_note(settings: SearchSettings) -> str:
+    """Return a note if proposals depend on the order in which the workers finish. "" if they do not."""
+    if settings.workers < 2 or settings.sampler in IN_ANY_ORDER or settings.plans:
+        return ""
+    return (
+        f"with {settings.workers} workers, {settings.sampler} proposes plans from the evaluations that are finished by "
+        "then, so another run with this seed can propose other plans"
+    )
 
 
 def _claim_folder(folder: RunFolder) -> FileLock:

@@ -21,7 +21,7 @@ from nasbench.runs.columns import check_objective_names
 from nasbench.runs.refinement import is_refined
 from nasbench.runs.settings import SearchSettings
 from nasbench.spaces import ResolvedSpace, SlotLike, Space, load_space
-from nasbench.study.evaluators.asked import AskedEvaluator, EvaluateFunction
+from nasbench.study.evaluators.asked import AskedEvaluator, EvaluateFunction, KnownFunction
 from nasbench.study.evaluators.base import Evaluator
 from nasbench.tasks.forms import TABLE, kind_of
 from nasbench.tasks.recipe import Recipe
@@ -80,12 +80,16 @@ class Problem:
         return trains and is_refined(self.settings)
 
 
-def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = None) -> Problem:
+def make_problem(
+    settings: SearchSettings, evaluate: EvaluateFunction | None = None, known: KnownFunction | None = None
+) -> Problem:
     """Resolve settings into a problem.
 
     Args:
         settings: The settings, in which defaults are not resolved yet.
         evaluate: A user's function that evaluates a plan, instead of building and training its model.
+        known: A user's function that returns the values of a plan that are known before its evaluation. Only for plans
+            that a function or a table evaluates.
 
     Raises:
         InputError: If a name in the settings does not exist, or if two settings contradict each other.
@@ -102,11 +106,16 @@ def make_problem(settings: SearchSettings, evaluate: EvaluateFunction | None = N
             f"a function evaluates the plans, so no model is built to score; leave out {', '.join(settings.proxies)}"
         )
     if evaluate is None and settings.task is not None and tabulated:
-        return _tabulated_problem(settings, settings.task.removeprefix(TABLE))
+        return _tabulated_problem(settings, settings.task.removeprefix(TABLE), known)
+    if evaluate is None and known is not None:
+        raise InputError(
+            "known= is for plans that a function or a table evaluates; the costs of plans that are trained are known "
+            "already, so leave known out"
+        )
     backbone, task = _host(settings)
     settings = settings.model_copy(update={"backbone": backbone, "task": task})
     if evaluate is not None:
-        return _asked_problem(settings, backbone, evaluate)
+        return _asked_problem(settings, backbone, evaluate, known)
     return _trained_problem(settings, backbone)
 
 
@@ -130,7 +139,9 @@ def _usual_series(stem: str) -> str:
     return "co2" if stem in backbones.stems_for("horizon") else "digits-rows"
 
 
-def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFunction) -> Problem:
+def _asked_problem(
+    settings: SearchSettings, backbone: str, evaluate: EvaluateFunction, known_function: KnownFunction | None
+) -> Problem:
     series = backbones.is_stem(backbone)
     # a function needs no data, but the slots of the backbone depend on the input size
     size = (settings.lookback or 96, 7) if series else (3, settings.size or 64, settings.size or 64)
@@ -139,9 +150,9 @@ def _asked_problem(settings: SearchSettings, backbone: str, evaluate: EvaluateFu
     known = {n: d for n in settings.objectives if (d := conventional_direction(n))}
     wanted = directions(settings.objectives, known)
     check_objective_names(wanted)
-    bounds = [parse_constraint(text, wanted) for text in settings.constraints]
+    bounds = [parse_constraint(text, None) for text in settings.constraints]
     expected = [*wanted, *(bound.name for bound in bounds if bound.name not in wanted)]
-    evaluator = AskedEvaluator(evaluate, expected, bounds, _epochs_of_function(settings))
+    evaluator = AskedEvaluator(evaluate, expected, bounds, _epochs_of_function(settings), known_function)
     identity = _identity(settings, space, wanted, {"evaluate": "function"})
     return Problem(settings, None, space, wanted, evaluator, identity, slots)
 
@@ -272,7 +283,7 @@ def _given(settings: SearchSettings, names: Iterable[str]) -> list[str]:
     return [name for name in names if getattr(settings, name) != getattr(usual, name)]
 
 
-def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
+def _tabulated_problem(settings: SearchSettings, file: str, known: KnownFunction | None) -> Problem:
     """Return the problem of a search in a table, which defines the backbone, the space and the default objectives.
 
     Raises an error for a setting that contradicts the table, or that has no effect with a table.
@@ -309,7 +320,7 @@ def _tabulated_problem(settings: SearchSettings, file: str) -> Problem:
     }
     settings = settings.model_copy(update=filled)
     identity = _identity(settings, space, wanted, {"table": fingerprint_of(file)})
-    return Problem(settings, None, space, wanted, ReplayedEvaluator(table, bounds), identity, info.slots)
+    return Problem(settings, None, space, wanted, ReplayedEvaluator(table, bounds, known), identity, info.slots)
 
 
 def check_used(settings: SearchSettings) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nasbench.runs.continued import continued
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.settings import read_settings
-from nasbench.study.evaluators.asked import EvaluateFunction
+from nasbench.study.evaluators.asked import EvaluateFunction, KnownFunction
 from nasbench.study.given_plans import with_all_plans
 from nasbench.study.names import check_names
 from nasbench.study.phases.events import Event, Listener, opened
@@ -25,6 +25,7 @@ def search(
     space: str | Path | Mapping[str, Any] | Space | None = None,
     *,
     evaluate: EvaluateFunction | None = None,
+    known: KnownFunction | None = None,
     objectives: str | Iterable[str] | Mapping[str, str] | None = None,
     out: str | Path | None = None,
     config: str | Path | None = None,
@@ -43,6 +44,9 @@ def search(
             each plan or, if it accepts `seed=`, once for each plan and seed. It can also return "items", a list with
             one value for each evaluation item. The mean of these values must be the first objective that is not a cost.
             Items make comparisons more precise.
+        known: A function `fn(plan) -> {name: value}` that returns the values of a plan that are known exactly before
+            its evaluation, such as its costs. The search does not have to learn them, and `evaluate` need not return
+            them. A plan that breaks a constraint on them is rejected, and `evaluate` is not called. Also for a table.
         objectives: Names as a list or as one string with commas, or a mapping from each name to "maximize" or
             "minimize". By default the task's metric and `macs`.
         out: The run folder. By default `runs/<backbone>-<task>-<time>`. If it contains a run, and no setting is given
@@ -83,7 +87,7 @@ def search(
     read = with_all_plans(read, origins, out)
     from nasbench.study.driver import run_search  # imported late, because it imports torch
 
-    run = run_search(read, origins, evaluate, out, listen)
+    run = run_search(read, origins, evaluate, out, listen, known=known)
     if report and run.evaluations():
         _build_report(run)
     return run

@@ -1,37 +1,38 @@
-"""Compare all samplers on tabulated spaces: hypervolume of the front against the number of distinct evaluations.
+"""Compare samplers: hypervolume of the front against the number of distinct evaluations.
 
-    .venv/bin/python scripts/benchmarks/samplers.py [TABLE.parquet ...] [--seeds 10] [--trials 100]
-                                                    [--samplers auto,random] [--resample] [--jobs 1] [--out FOLDER]
-    .venv/bin/python scripts/benchmarks/samplers.py --speed [--rounds 20]
+    .venv/bin/python scripts/benchmarks/samplers.py [TABLE.parquet ...] [--families additive,bound] [--seeds 10]
+        [--trials 50] [--samplers auto,random] [--resample] [--jobs 1] [--out FOLDER] [--json FILE]
+    .venv/bin/python scripts/benchmarks/samplers.py --speed [--evaluations 500] [--rounds 20]
 
-Without a table the script makes three, of 2,401 plans each. Their metric is a sum over the slots, the same with
-interactions of every pair of modules, and the sum with noise of half its spread. Each sampler runs as in a search, with
-the first plans that all samplers share. Evaluations are replayed from the table.
+Without a table the script searches the problems of `landscapes`, of which each seed draws another one. Tables
+are those that `nasbench tabulate` wrote. Each sampler runs as in a search, with the first plans that all share.
 
-Hypervolume is relative to that of the true front. The metric and the log of the costs are scaled to the table's range,
-and the reference point is the worst corner of it. `auto` is compared with each other sampler on the same seeds: in how
-many seeds it is better, and how many times as many evaluations the other needs. The script prints a table, and writes
-samplers.csv and one PNG for each table.
+Hypervolume is relative to that of the true front: of a landscape, the front of the true means of the feasible plans.
+The metric and the log of the costs are scaled to their range, and the reference point is the worst corner of it. Each
+mark shows the mean over the seeds and its 95 % interval. `auto` is compared with each other sampler on the same seeds.
+The script prints a table for each problem, and writes samplers.csv and one PNG for each problem.
+
+The sampler `qlognehvi` is BoTorch's, from outside of this package, if `botorch` can be imported. It runs only on
+landscapes, proposes the best plan of a pool like that of `auto`, and leaves failed plans out of its model.
 
 A single table has a single lucky plan, which a sampler meets early or late. In a space that it can list, `auto` takes
-nearly the same path under every seed. Its quartiles on one table then say nothing about tables in general. With
+nearly the same path under every seed. Its spread on one table then says nothing about tables in general. With
 `--resample`, each seed gets a table made from the given one: the effect of each module in each slot, by ridge
 regression, plus the residuals in another order.
 
-`--speed` times proposals instead, after 200 evaluations in a space of more than 10^9 plans, beside Optuna's TPE in the
-same study.
+`--speed` times proposals instead, in a space of more than 10^9 plans, beside Optuna's TPE in the same study.
 """
 
 from __future__ import annotations
 
-import argparse
-import itertools
+import json
 import os
 import random
 import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -47,50 +48,25 @@ import numpy as np
 import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from scipy import stats
 
 import nasbench as nb
 from nasbench.backbones.slot_cache import RecordedSlot
 from nasbench.evidence.pareto import minimised
 from nasbench.library.plan import Plan
 from nasbench.runs.settings import SAMPLERS
-from nasbench.runs.tabulated import Table, TableInfo, read_table, write_table
+from nasbench.runs.tabulated import Table, read_table, write_table
 from nasbench.spaces import Space
 from nasbench.study.samplers import Knowledge, make_sampler
 from scripts.benchmarks import paired
+from scripts.benchmarks.landscapes import BACKBONE, FAMILIES, landscape
 
-VARIANTS = ("se", "eca", "dual_pool", "cbam", "coord_attention", "triplet_attention")
-SLOTS = tuple(RecordedSlot(name=f"stage{k}", channels=2 ** (k + 4), size=(8, 8), layout="NCHW") for k in (1, 2, 3, 4))
 MARKS = (25, 50, 100)
 SHARE = 0.95
+SLOTS = tuple(RecordedSlot(name=f"stage{k}", channels=2 ** (k + 4), size=(8, 8), layout="NCHW") for k in (1, 2, 3, 4))
 
 
-# -- tables of our own -------------------------------------------------------------------------------------------------
-
-
-def synthetic(folder: Path, kind: str, seed: int = 0) -> Path:
-    """Write a table whose metric is a sum over the slots, with interactions or noise. Equal seeds give equal tables."""
-    written = {"name": kind, "variants": list(VARIANTS), "slots": ["stage*"]}
-    space = Space.from_dict(written).resolve(SLOTS)
-    rng = np.random.default_rng(seed)
-    shared = dict(zip(VARIANTS, rng.normal(size=len(VARIANTS)), strict=True))
-    places = list(itertools.product([slot.name for slot in SLOTS], VARIANTS))
-    gain = {(s, v): 0.3 + 0.5 * shared[v] + 0.7 * rng.normal() for s, v in places}
-    cost = {(s, v): float(np.exp(rng.normal())) * 2 ** int(s[-1]) for s, v in places}
-    pair = {both: 0.5 * rng.normal() for both in itertools.combinations(places, 2)} if kind == "interactions" else {}
-    rows = []
-    for plan in space:
-        held = [(slot, expression.canonical()) for slot, expression in plan.items()]
-        total = sum(gain[at] for at in held) + sum(pair.get(both, 0.0) for both in itertools.combinations(held, 2))
-        rows.append((plan.text, plan.hash, total, 40 + sum(cost[at] for at in held)))
-    frame = pd.DataFrame(rows, columns=["plan", "plan_hash", "total", "macs"])
-    noise = 0.5 * frame["total"].std() * rng.normal(size=len(frame)) if kind == "noise" else 0.0
-    frame["accuracy"] = 1 / (1 + np.exp(-(frame["total"] + noise) / 3))
-    frame = frame.assign(seed=0, state="complete", reason="", fidelity=0, wall_s=0.0)
-    info = TableInfo(
-        backbone="synthetic", task=kind, space=written, slots=SLOTS, metrics={"accuracy": "maximize"},
-        metric="accuracy", costs=("macs",), seeds=(0,),
-    )  # fmt: skip
-    return Path(write_table(folder / f"{kind}.parquet", frame, info).name)
+# -- tables ------------------------------------------------------------------------------------------------------------
 
 
 def resampled(file: str, seed: int, folder: Path) -> str:
@@ -150,7 +126,7 @@ class Truth:
 
 
 def search(file: str, sampler: str, seed: int, trials: int) -> dict[str, Any]:
-    """Search a table once. Return the curve, and the seconds that proposals took, repeats included."""
+    """Search a table once. Return the curve, and the processor seconds of an evaluation with its proposal."""
     warnings.simplefilter("ignore")
     table = read_table(file)
     with tempfile.TemporaryDirectory() as folder:
@@ -161,8 +137,30 @@ def search(file: str, sampler: str, seed: int, trials: int) -> dict[str, Any]:
         spent = time.process_time() - begun
         rows = run.trials().head(trials)
     curve = Truth(table, run.directions, seed).curve(rows)
-    return {"table": table.info.task if table.info.backbone == "synthetic" else Path(file).stem, "sampler": sampler,
-            "seed": seed, "curve": curve, "seconds": spent / len(rows)}  # fmt: skip
+    return {"table": Path(file).stem, "sampler": sampler, "seed": seed, "curve": curve, "seconds": spent / len(rows),
+            "infeasible": float((rows["state"] != "complete").mean())}  # fmt: skip
+
+
+def search_landscape(family: str, sampler: str, seed: int, trials: int) -> dict[str, Any]:
+    """Search a landscape once. The result is that of `search`."""
+    warnings.simplefilter("ignore")
+    drawn = landscape(family, seed)
+    begun = time.process_time()
+    if sampler == "qlognehvi":
+        from scripts.benchmarks.botorch_oracle import evaluated_by_botorch
+
+        evaluated = evaluated_by_botorch(drawn, seed, trials)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            run = nb.search(
+                drawn.space, backbone=BACKBONE, evaluate=drawn.evaluate, objectives=drawn.directions,
+                constraints=list(drawn.bounds), sampler=sampler, seed=seed, trials=trials, seeds=1, out=folder,
+            )  # fmt: skip
+            evaluated = [drawn.index(json.loads(text)) for text in run.trials().head(trials)["plan"]]
+    spent = time.process_time() - begun
+    refused = float(1 - drawn.feasible[evaluated].mean())
+    return {"table": family, "sampler": sampler, "seed": seed, "curve": drawn.shares(evaluated),
+            "seconds": spent / len(evaluated), "infeasible": refused}  # fmt: skip
 
 
 # -- what is shown -----------------------------------------------------------------------------------------------------
@@ -183,49 +181,46 @@ def needed(curve: list[float], trials: int) -> float:
     return next((n for n, share in enumerate(curve, 1) if share >= SHARE), trials + 1)
 
 
-def quartiles(values: list[float], digits: int = 3) -> str:
-    """Return "0.950 [0.931, 0.967]": the median and the quartiles."""
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean, and half of its 95 % interval by Student's t. nan for a single value."""
+    n = len(values)
+    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5 if n > 1 else float("nan")
+    return statistics.fmean(values), half
 
 
-def show(name: str, results: list[dict[str, Any]], trials: int) -> None:
-    """Print the hypervolume of each sampler at each mark, and the comparison of `auto` with the others."""
+def at_mark(result: dict[str, Any], mark: int) -> float:
+    """Return the share of hypervolume after `mark` evaluations, or after all if every plan was evaluated before."""
+    return float(result["curve"][min(mark, len(result["curve"])) - 1])
+
+
+def show(name: str, results: list[dict[str, Any]], trials: int) -> list[dict[str, Any]]:
+    """Print the hypervolume of each sampler at each mark, and what `auto` has more. Return these figures."""
     marks = [mark for mark in MARKS if mark <= trials]
-    print(f"\n{name}: share of the true hypervolume after distinct evaluations, median [quartiles] of the seeds")
-    heads = {f"at {mark}": ">22" for mark in marks}
-    table = paired.Table({"sampler": "<8", **heads, "to 95 %": ">26", "s/evaluation": ">13"})
+    samplers = list(dict.fromkeys(r["sampler"] for r in results))
+    print(f"\n{name}: share of the true hypervolume, mean ± half of its 95 % interval; `auto` minus it, paired")
+    heads = {head: ">16" for mark in marks for head in (f"at {mark}", f"auto at {mark}")}
+    table = paired.Table({"sampler": "<10", **heads, f"to {SHARE:.0%}": ">7", "refused": ">8", "s/evaluation": ">13"})
     table.print_head()
-    for sampler in dict.fromkeys(r["sampler"] for r in results):
+    auto = {r["seed"]: r for r in results if r["sampler"] == "auto"}
+    rows = []
+    for sampler in samplers:
         mine = [r for r in results if r["sampler"] == sampler]
-        at = [quartiles([r["curve"][min(m, len(r["curve"])) - 1] for r in mine]) for m in marks]
-        to = [needed(r["curve"], trials) for r in mine]
-        reached = f"{quartiles(to, 0)}" + (f" ({sum(t > trials for t in to)} not)" if max(to) > trials else "")
-        seconds = statistics.median(r["seconds"] for r in mine)
-        table.print_row(sampler, *at, reached, f"{seconds:.3f}")
-    compare(results, marks, trials)
-
-
-def compare(results: list[dict[str, Any]], marks: list[int], trials: int) -> None:
-    """Print how `auto` compares with each other sampler, on paired seeds."""
-    by = {(r["sampler"], r["seed"]): r["curve"] for r in results}
-    samplers = dict.fromkeys(r["sampler"] for r in results)
-    if "auto" not in samplers:
-        return
-    seeds = sorted({r["seed"] for r in results})
-    for other in samplers:
-        if other == "auto":
-            continue
-        both = [(by["auto", s], by[other, s]) for s in seeds if ("auto", s) in by and (other, s) in by]
-        gaps = []
+        row: dict[str, Any] = {"problem": name, "sampler": sampler, "seeds": len(mine)}
+        cells = []
         for mark in marks:
-            pairs = [(a[min(mark, len(a)) - 1], b[min(mark, len(b)) - 1]) for a, b in both]
-            better, worse = sum(a > b + 1e-12 for a, b in pairs), sum(b > a + 1e-12 for a, b in pairs)
-            gap = statistics.median(a - b for a, b in pairs)
-            gaps.append(f"at {mark}: better {better}, worse {worse}, median {gap:+.3f}")
-        mine, theirs = (statistics.median(needed(c[i], trials) for c in both) for i in (0, 1))
-        times = f"{'>' if theirs > trials else ''}{theirs / mine:.1f} times as many to 95 %"
-        print(f"  auto against {other:7s} {'; '.join(gaps)}; {other} needs {times}")
+            row[f"at_{mark}"] = mean_interval([at_mark(r, mark) for r in mine])
+            cells.append("{:.3f} ±{:.3f}".format(*row[f"at_{mark}"]))
+            gaps = [at_mark(auto[r["seed"]], mark) - at_mark(r, mark) for r in mine if r["seed"] in auto]
+            row[f"auto_at_{mark}"] = mean_interval(gaps) if gaps and sampler != "auto" else None
+            cells.append("{:+.3f} ±{:.3f}".format(*row[f"auto_at_{mark}"]) if row[f"auto_at_{mark}"] else "")
+        row["needed"] = statistics.median(needed(r["curve"], trials) for r in mine)
+        row["refused"] = statistics.fmean(r["infeasible"] for r in mine)
+        row["seconds"] = statistics.median(r["seconds"] for r in mine)
+        more = ">" if row["needed"] > trials else ""
+        table.print_row(sampler, *cells, f"{more}{min(row['needed'], trials):.0f}", f"{row['refused']:.0%}",
+                        f"{row['seconds']:.3f}")  # fmt: skip
+        rows.append(row)
+    return rows
 
 
 def draw(name: str, frame: pd.DataFrame, file: Path) -> None:
@@ -246,8 +241,11 @@ def draw(name: str, frame: pd.DataFrame, file: Path) -> None:
 # -- speed -------------------------------------------------------------------------------------------------------------
 
 
-def speed(rounds: int) -> None:
-    """Print the time of a proposal after 200 evaluations, in a space of more than 10^9 plans, on one thread."""
+def speed(rounds: int, evaluations: int) -> None:
+    """Print the time of a proposal, in a space of more than 10^9 plans, on one thread, of three known or unknown goals.
+
+    `auto` proposes with the cost known before, and with the cost modelled, beside a bound on it and plans that failed.
+    """
     written = {"variants": [{"dims": 2, "max_cost_order": 1}], "compositions": ["none", "a", "a >> b", "gate(a, b)"],
                "slots": ["stage*"]}  # fmt: skip
     space = Space.from_dict(written).resolve(SLOTS)
@@ -263,7 +261,7 @@ def speed(rounds: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=["maximize", "minimize"])
     rng = random.Random(0)
-    while len(study.get_trials(deepcopy=False)) < 200:
+    while len(study.get_trials(deepcopy=False)) < evaluations:
         plan = space.sample(rng)
         study.add_trial(
             optuna.trial.create_trial(params=space.params(plan), distributions=distributions, values=evaluate(plan))
@@ -284,7 +282,7 @@ def speed(rounds: int) -> None:
         number = len(study.get_trials(deepcopy=False))
         times["auto"].append(propose(make_sampler("auto", seed=0, number=number, knowledge=knowledge)))
         times["Optuna's TPE"].append(propose(tpe))
-    print(f"{space.count:.1e} plans, {rounds} proposals of each at 200 evaluations and more, medians")
+    print(f"{space.count:.1e} plans, {rounds} proposals of each at {evaluations} evaluations and more, medians")
     table = paired.Table({"sampler": "<12", "s": ">8", "s of CPU": ">9", "CPU / TPE's [95 %]": ">22"})
     table.print_head()
     cpu = {name: [both[1] for both in column[1:]] for name, column in times.items()}  # the first one warms up
@@ -294,42 +292,56 @@ def speed(rounds: int) -> None:
         table.print_row(name, f"{wall:.3f}", f"{statistics.median(cpu[name]):.3f}", ratio)
 
 
-def compare_on(file: str, given: argparse.Namespace) -> pd.DataFrame:
-    """Search a table with every sampler and seed, print and draw the results, and return the curves."""
-    seeds = range(given.seeds)
-    of_seed = [resampled(file, seed, given.out) if given.resample else file for seed in seeds]
-    asked = [(of_seed[seed], s, seed, given.trials) for s in given.samplers.split(",") for seed in seeds]
+def compare_on(
+    name: str, asked: list[tuple[Any, ...]], work: Callable[..., dict[str, Any]], given: Any
+) -> pd.DataFrame:
+    """Search a problem with every sampler and seed, print and draw the results, and return the curves."""
     if given.jobs > 1:
         with ProcessPoolExecutor(given.jobs) as pool:
-            results = list(pool.map(search, *zip(*asked, strict=True)))
+            results = list(pool.map(work, *zip(*asked, strict=True)))
     else:
-        results = [search(*one) for one in asked]
-    name = results[0]["table"]
-    show(name, results, given.trials)
+        results = [work(*one) for one in asked]
+    given.shown += show(name, results, given.trials)
     frame = long_frame(results)
     draw(name, frame, given.out / f"{name}.png")
     return frame
 
 
 def main() -> None:
-    """Compare on each table, or time proposals."""
+    """Compare on each problem, or time proposals."""
     parser = paired.command_line(__doc__)
     parser.add_argument("tables", nargs="*", help="files that `nasbench tabulate` wrote")
+    parser.add_argument("--families", help=f"landscapes, of {', '.join(FAMILIES)}; all if there is no table")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--samplers", default=",".join(SAMPLERS))
     parser.add_argument("--jobs", type=int, default=1, help="searches at once, a process each")
     parser.add_argument("--out", type=Path, default=Path("runs/samplers"))
+    parser.add_argument("--json", type=Path, help="file for the figures of the tables")
     parser.add_argument("--resample", action="store_true", help="another table for each seed")
     parser.add_argument("--speed", action="store_true", help="time proposals instead")
     parser.add_argument("--rounds", type=int, default=20, help="proposals that --speed times")
+    parser.add_argument("--evaluations", type=int, default=500, help="evaluations before the proposals of --speed")
     given = parser.parse_args()
     if given.speed:
-        return speed(given.rounds)
+        return speed(given.rounds, given.evaluations)
     given.out.mkdir(parents=True, exist_ok=True)
-    files = given.tables or [str(synthetic(given.out, kind)) for kind in ("additive", "interactions", "noise")]
-    pd.concat([compare_on(file, given) for file in files]).to_csv(given.out / "samplers.csv", index=False)
-    print(f"\n{given.out}/samplers.csv and a PNG a table")
+    given.shown = []
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    families = given.families.split(",") if given.families else [] if given.tables else FAMILIES
+    samplers, frames = given.samplers.split(","), []
+    for file in given.tables:
+        of_seed = {seed: resampled(file, seed, given.out) if given.resample else file for seed in seeds}
+        asked = [(of_seed[seed], sampler, seed, given.trials) for sampler in samplers for seed in seeds]
+        frames.append(compare_on(Path(file).stem, asked, search, given))
+    for family in families:
+        asked = [(family, sampler, seed, given.trials) for sampler in samplers for seed in seeds]
+        frames.append(compare_on(family, asked, search_landscape, given))
+    pd.concat(frames).to_csv(given.out / "samplers.csv", index=False)
+    if given.json is not None:
+        given.json.write_text(json.dumps(given.shown, indent=1) + "\n")
+    print(f"\n{given.out}/samplers.csv and a PNG a problem")
 
 
 if __name__ == "__main__":

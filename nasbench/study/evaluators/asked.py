@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasbench.errors import EvaluationError
+from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS, Constraint
 from nasbench.runs.evaluation import Items
 from nasbench.study.evaluators.base import Evaluator, Findings, Request
 
-__all__ = ["AskedEvaluator", "EvaluateFunction"]
+__all__ = ["AskedEvaluator", "EvaluateFunction", "KnownFunction", "check_known", "known_values"]
 
 EvaluateFunction = Callable[..., Mapping[str, Any]]
 """A function `fn(plan)` that returns a dict of metrics. The plan is a dict that maps each slot to an expression's text.
@@ -27,10 +28,16 @@ It can also return "items", a list with one value for each evaluation item. The 
 objective that is not a cost.
 """
 
+KnownFunction = Callable[..., Mapping[str, Any]]
+"""A function `fn(plan)` that returns a dict of values that are known exactly before the plan is evaluated."""
+
 _ITEMS = "items"
 
 _AGREEMENT = 1e-4
 """Largest allowed difference between the mean of the items and the metric, as a share of the mean absolute item."""
+
+_ROUNDING = 1e-6
+"""Largest allowed difference between a value that is known before and the one that is returned, as a share of it."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,15 @@ class AskedEvaluator(Evaluator):
         expected: Names of the metrics that the function must return.
         constraints: Bounds on the returned metrics.
         epochs: The full budget in epochs, from the settings. None if they do not give it.
+        known_function: A user's function that returns the values that are known before an evaluation. None if nothing
+            is known. A plan whose known values break a bound is rejected, and `function` is not called.
     """
 
     function: EvaluateFunction
     expected: Sequence[str]
     constraints: Sequence[Constraint] = ()
     epochs: int | None = None
+    known_function: KnownFunction | None = None
     is_portable = True
 
     @property
@@ -68,31 +78,44 @@ class AskedEvaluator(Evaluator):
         """The full budget in epochs. None if the function cannot be given a smaller one."""
         return self.epochs if self.takes_epochs else None
 
+    def known(self, plan: Plan) -> dict[str, Any]:
+        """Return the values that the user's function `known` returns for a plan.
+
+        Raises:
+            EvaluationError: If they are not finite numbers.
+        """
+        return known_values(self.known_function, plan)
+
     def find(self, request: Request, findings: Findings) -> None:
         """Call the function. It does not continue from the result of a shorter evaluation."""
         options = {"seed": request.seed} if self.takes_seed else {}
         if request.epochs is not None and self.takes_epochs:
             options["epochs"] = request.epochs
+        findings.metrics = known = self.known(Plan.of(request.plan)) if self.known_function is not None else {}
+        self.check_bounds(known, request, findings)
         # The canonical text of a plan is JSON. It is parsed without importing any module, so torch is not needed.
         answer = self.function(json.loads(request.plan), **options)
-        metrics = self._checked(answer)
+        metrics = self._checked(answer, known)
         if answer.get(_ITEMS) is not None:
             findings.items = self._checked_items(answer[_ITEMS], metrics)
         findings.metrics = metrics
         findings.fidelity = options.get("epochs", 0)
-        self.check_bounds(findings.metrics, request)
+        new = {name: value for name, value in metrics.items() if name not in known}
+        self.check_bounds(new, request, findings)
 
-    def _checked(self, answer: Mapping[str, Any]) -> dict[str, float]:
+    def _checked(self, answer: Mapping[str, Any], known: Mapping[str, float]) -> dict[str, float]:
+        """Return the metrics of an answer and the values that are known before. Both must agree."""
         if not isinstance(answer, Mapping):
             raise EvaluationError(f"evaluate returned {type(answer).__name__}, not a mapping of metric to number")
-        missing = [name for name in self.expected if name not in answer]
+        missing = [name for name in self.expected if name not in answer and name not in known]
         if missing:
             raise EvaluationError(f"evaluate returned {sorted(answer)}, without {', '.join(missing)}")
         metrics = {str(name): float(value) for name, value in answer.items() if name != _ITEMS}
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         if bad:
             raise EvaluationError(f"{', '.join(bad)} is not finite", kind="nan")
-        return metrics
+        check_known(known, metrics)
+        return {**known, **metrics}
 
     def _checked_items(self, given: Any, metrics: Mapping[str, float]) -> Items:
         import numpy as np  # imported here, because most functions return no items
@@ -114,3 +137,40 @@ class AskedEvaluator(Evaluator):
         if abs(mean - metrics[name]) > _AGREEMENT * float(np.abs(items).mean()):
             raise EvaluationError(f"the mean of the items is {mean:.6g}, but {name} is {metrics[name]:.6g}")
         return items
+
+
+def known_values(function: KnownFunction | None, plan: Plan) -> dict[str, float]:
+    """Return the values of a plan that a user's function knows before its evaluation. Empty without a function.
+
+    Raises:
+        EvaluationError: If the function does not return finite numbers by name.
+    """
+    if function is None:
+        return {}
+    answer = function(json.loads(plan.text))
+    if not isinstance(answer, Mapping):
+        raise EvaluationError(f"known returned {type(answer).__name__}, not a mapping of name to number")
+    try:
+        values = {str(name): float(value) for name, value in answer.items()}
+    except (TypeError, ValueError):
+        raise EvaluationError("the values that known returned are not numbers") from None
+    if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+        raise EvaluationError(f"known returned values that are not finite: {', '.join(bad)}")
+    return values
+
+
+def check_known(known: Mapping[str, Any], returned: Mapping[str, Any]) -> None:
+    """Check that an evaluation returned the values that were known before it, if it returned them at all.
+
+    Raises:
+        EvaluationError: If it did not.
+    """
+    for name, value in known.items():
+        if (
+            isinstance(value, float)
+            and name in returned
+            and not math.isclose(value, returned[name], rel_tol=_ROUNDING, abs_tol=1e-12)
+        ):
+            raise EvaluationError(
+                f"known said that {name} is {value:.6g}, but the evaluation returned {returned[name]:.6g}"
+            )

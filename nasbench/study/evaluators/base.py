@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nasbench.errors import EvaluationError
+from nasbench.library.plan import BARE
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.objectives import Constraint
 from nasbench.runs.evaluation import Evaluation, Items, State, describe_error
@@ -53,6 +54,11 @@ class Request:
     def of(cls, plan: Plan, seed: int = 0, **more: Any) -> Request:
         """Return the request for a plan."""
         return cls(plan.text, plan.hash, seed, **more)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the plan is the bare backbone."""
+        return self.plan == BARE.text
 
     def reference(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the bare backbone's values, to which relative bounds refer. `values` if this is its own request."""
@@ -178,16 +184,23 @@ class Evaluator(ABC):
         """
         return None
 
-    def check_bounds(self, values: Mapping[str, Any], request: Request) -> None:
+    def check_bounds(self, values: Mapping[str, Any], request: Request, findings: Findings) -> None:
         """Check the bounds on those values that are known so far.
 
+        The bare backbone is the reference of every plan, so it is not rejected. The bound that it breaks is written
+        into the reason of its findings.
+
         Raises:
-            RejectedError: If a bound is broken.
+            RejectedError: If a plan breaks a bound.
         """
         reference = request.reference(values)
         for constraint in self.constraints:
             if constraint.name in values and not constraint.holds(values[constraint.name], reference):
-                raise RejectedError(constraint.reason(values[constraint.name], reference))
+                reason = constraint.reason(values[constraint.name], reference)
+                if not request.is_bare:
+                    raise RejectedError(reason)
+                if reason not in findings.reason:  # costs are checked again after latency was measured
+                    findings.reason = "; ".join(filter(None, [findings.reason, reason]))
 
 
 def _outcome(error: BaseException) -> tuple[State, str]:

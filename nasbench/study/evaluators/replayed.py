@@ -10,6 +10,7 @@ from nasbench.errors import PlanError
 from nasbench.library.plan import Plan
 from nasbench.objectives import Constraint
 from nasbench.runs.tabulated import Table
+from nasbench.study.evaluators.asked import KnownFunction, check_known, known_values
 from nasbench.study.evaluators.base import Evaluator, Findings, RejectedError, Request
 
 __all__ = ["ReplayedEvaluator"]
@@ -22,31 +23,40 @@ class ReplayedEvaluator(Evaluator):
     Attributes:
         table: The table.
         constraints: Bounds on costs and metrics.
+        known_function: A user's function that returns further values that are known before an evaluation.
     """
 
     table: Table
     constraints: Sequence[Constraint] = ()
+    known_function: KnownFunction | None = None
 
     def known(self, plan: Plan) -> dict[str, Any]:
-        """Return the costs of a plan, which are known before training.
+        """Return the values of a plan that are known before training: its costs, and those of the user's function.
 
         Raises:
             PlanError: If the plan is not in the table.
+            EvaluationError: If the user's function does not return finite numbers.
         """
-        return self.table.costs(self._row(plan, 0))  # costs are the same for every seed
+        costs = self.table.costs(self._row(plan, 0))  # costs are the same for every seed
+        return {**costs, **known_values(self.known_function, plan)}
 
     def find(self, request: Request, findings: Findings) -> None:
         """Look up the plan. The table has only one number of epochs, so the requested number has no effect."""
         plan = Plan.of(request.plan)
         try:
-            findings.costs = self.known(plan)
+            row = self._row(plan, request.seed)
         except PlanError as error:
             raise RejectedError(str(error)) from None
-        row = self._row(plan, request.seed)
-        metrics = self.table.metrics(row)
-        self.check_bounds({**findings.costs, **metrics}, request)
-        findings.metrics, findings.fidelity = metrics, int(row["fidelity"])
-        findings.state, findings.reason = row["state"], row["reason"]
+        known = self.known(plan)
+        findings.costs = self.table.costs(row)
+        self.check_bounds(known, request, findings)
+        findings.metrics, findings.fidelity = self.table.metrics(row), int(row["fidelity"])
+        if row["state"] != "complete":
+            findings.state, findings.reason = row["state"], row["reason"]
+            return
+        check_known(known, {**findings.costs, **findings.metrics})
+        new = {name: value for name, value in findings.metrics.items() if name not in known}
+        self.check_bounds(new, request, findings)
 
     def _row(self, plan: Plan, seed: int) -> dict[str, Any]:
         row = self.table.row(plan, seed)

@@ -124,7 +124,7 @@ class TrainedEvaluator(Evaluator):
         try:
             # the costs of a shorter training can include a measured latency, so they are used again
             findings.costs = self.known(plan) if before is None else dict(before.costs)
-            self._check(findings.costs, request)
+            self._check(findings.costs, request, findings)
             model = self.builder.build(plan, request.seed)
         except InputError as error:
             raise RejectedError(str(error)) from None
@@ -162,10 +162,10 @@ class TrainedEvaluator(Evaluator):
             # Without a device profile, latency is not known before this point. Its bounds are checked before the
             # training, which takes longer.
             findings.costs |= self._latency(model, request)
-            self._check(findings.costs, request)
+            self._check(findings.costs, request, findings)
         if self.proxies:
             findings.proxies = self._proxies(plan, request.seed)
-            self.check_bounds(findings.proxies, request)
+            self.check_bounds(findings.proxies, request, findings)
 
     def _proxies(self, plan: Plan, seed: int) -> dict[str, float]:
         """Compute the proxies of the untrained model, and of a second one with other weights and batches.
@@ -206,14 +206,14 @@ class TrainedEvaluator(Evaluator):
             columns[f"latency{end}_ms"] = columns[f"latency_ratio{end}"] * request.bare["latency_ms"]
         return columns
 
-    def _check(self, known: Mapping[str, Any], request: Request) -> None:
+    def _check(self, known: Mapping[str, Any], request: Request, findings: Findings) -> None:
         if not known["exact"] and not self.allow_lower_bound and {"macs", "elementwise_flops"} & set(self.counted):
             raise RejectedError(
                 "its operation counts are only lower bounds, because there is no formula for "
                 f"{', '.join(known['unknown_ops'])} "
                 "(nasbench.register_formula adds one, allow_lower_bound accepts it)"
             )
-        self.check_bounds(known, request)
+        self.check_bounds(known, request, findings)
 
 
 def _weights_of(model: nn.Module, seed: int) -> bytes:

@@ -178,7 +178,9 @@ class Exploration(Phase):
 
     def adopt_evaluation(self, trial: FrozenTrial, evaluation: Evaluation) -> None:
         """Adopt an evaluation. On resume, a failed one is tried again: the bare backbone's, and others on request."""
-        again = self.resumes and evaluation.state == "failed" and (evaluation.is_bare or self.settings.retry_failed)
+        # the bare backbone of an old run can be rejected because of a bound that it breaks; today it would be complete
+        failed = evaluation.state == "failed" and self.settings.retry_failed
+        again = self.resumes and (failed or (evaluation.is_bare and not evaluation.is_complete))
         if not again:
             self.add_known(trial, evaluation)
             return

@@ -19,13 +19,14 @@ from nasbench.library.plan import Plan
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.ledger import evaluation_of, is_abandoned, standing
+from nasbench.runs.run import Run
 from nasbench.runs.schema import FINALISTS, SEARCH
 from nasbench.runs.trainings import RunTrainings, trainings_of
 from nasbench.study.evaluators.base import Request
 from nasbench.study.phases.phase import Phase, evaluation_line
 from nasbench.study.phases.reuse import Reusable, find_reusable
 
-__all__ = ["FurtherSeeds", "ListedSeeds", "Retries", "Wanted", "explored"]
+__all__ = ["FurtherSeeds", "ListedSeeds", "Retries", "Wanted", "explored", "repeats_of"]
 
 
 @dataclass(frozen=True)
@@ -251,3 +252,12 @@ class Retries(FurtherSeeds):
 def explored(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
     """Return the complete evaluations of a search, one for each plan."""
     return [evaluation for evaluation in evaluations if evaluation.is_complete]
+
+
+def repeats_of(run: Run) -> dict[Plan, list[dict[str, float]]]:
+    """Return the values of the complete evaluations with further seeds, by plan."""
+    repeats: dict[Plan, list[dict[str, float]]] = {}
+    for evaluation in run.journal.evaluations(FINALISTS):
+        if evaluation.is_complete:
+            repeats.setdefault(Plan.of(evaluation.plan), []).append(evaluation.values)
+    return repeats

@@ -171,4 +171,6 @@ def evaluation_line(number: int, evaluation: Evaluation, directions: Iterable[st
     if not evaluation.is_complete:
         return f"trial {number} {evaluation.state}: {evaluation.reason}; {plan}"
     values = "  ".join(f"{name} {evaluation.values[name]:.5g}" for name in directions)
-    return f"trial {number}  {values}  {plan}"
+    # only the bare backbone can be complete although it breaks a bound
+    broken = f"  ({evaluation.reason}; it stays the reference)" if evaluation.reason else ""
+    return f"trial {number}  {values}  {plan}{broken}"

@@ -219,7 +219,8 @@ def explored_front(run: Run) -> list[Evaluation]:
     if not plans:
         return []
     values = np.array([one.objectives(run.directions) for one in plans], dtype=float)
-    bare = np.array([_first_seeds(run, one) for one in every if one.is_bare], dtype=float)
+    # a bare backbone that breaks a bound, which is then its reason, is no alternative to a plan
+    bare = np.array([_first_seeds(run, one) for one in every if one.is_bare and not one.reason], dtype=float)
     kept = non_dominated(np.concatenate([values, bare.reshape(-1, values.shape[1])]), directions)
     front = np.flatnonzero(kept[: len(plans)])
     if not len(front):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 
 from nasbench.errors import UnknownNameError
 from nasbench.runs.settings import SAMPLERS
@@ -16,6 +16,7 @@ from nasbench.study.samplers.history import History
 from nasbench.study.samplers.knowledge import Knowledge
 from nasbench.study.samplers.local import LocalSampler
 from nasbench.study.samplers.seeding import FIRST_PLANS, initial_plans
+from nasbench.study.samplers.uniform import UniformSampler
 
 __all__ = [
     "FIRST_PLANS",
@@ -25,6 +26,7 @@ __all__ = [
     "Knowledge",
     "LocalSampler",
     "PlanSampler",
+    "UniformSampler",
     "initial_plans",
     "make_sampler",
 ]
@@ -37,7 +39,7 @@ _MAKERS: dict[str, Callable[[Knowledge, int, int], BaseSampler]] = {
     "gp": lambda _, __, own: GPSampler(seed=own, n_startup_trials=_STARTUP),
     "tpe": lambda _, __, own: TPESampler(seed=own, multivariate=True, n_startup_trials=_STARTUP),
     "nsga2": lambda _, __, own: NSGAIISampler(population_size=16, seed=own),
-    "random": lambda _, __, own: RandomSampler(seed=own),
+    "random": lambda knowledge, number, _: UniformSampler(knowledge, number),
     "grid": lambda knowledge, number, _: GridSampler(knowledge, number),
     "local": lambda knowledge, number, _: LocalSampler(knowledge, number),
 }

@@ -1,10 +1,11 @@
 """The default sampler: cost-aware Bayesian optimisation. It never proposes a plan twice.
 
 A Gaussian process predicts each objective that is not known before evaluation from the features of a plan. Known costs
-are used exactly, on a log scale. The sampler makes a pool of unseen plans: uniform draws, and neighbours of plans on
-the Pareto front. From the plan of the pool with the largest gain, it climbs to neighbours with a larger gain, and
-proposes the best plan. The gain is the expected hypervolume improvement times the probability that the evaluation
-succeeds.
+are used exactly. Rejected and failed plans inform the processes of bounded values and of success. The sampler makes a
+pool of unseen plans: uniform draws, and neighbours of plans on the Pareto front. From the plan of the pool with the
+largest gain, it climbs to neighbours with a larger gain, and proposes the best plan. The gain is the expected
+hypervolume improvement, over the front of the predicted means of the evaluated plans, times the probability that the
+evaluation succeeds and breaks no bound.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ class AutoSampler(PlanSampler):
 
         None if there are too few evaluations for a model, or if no plan of the pool has a gain above 0.
         """
-        if len(history.plans) < START or not self.knowledge.sample:
+        values = history.readings.values[:, : len(self.knowledge.directions)]
+        if len(values) < START or not np.isfinite(values).any(axis=0).all() or not self.knowledge.sample:
             return None
         surrogate = Surrogate(self.knowledge, history)
-        pool, best, most = self.pool(history, rng), None, 0.0
+        pool, best, most = self.pool(history, surrogate, rng), None, 0.0
         for _ in range(1 + CLIMBS):
             if not pool:
                 break
@@ -66,17 +68,21 @@ class AutoSampler(PlanSampler):
         """Whether the space is so small that the pool contains all of it."""
         return self.knowledge.listed is not None
 
-    def pool(self, history: History, rng: random.Random) -> list[Plan]:
+    def pool(self, history: History, surrogate: Surrogate, rng: random.Random) -> list[Plan]:
         """Return unseen plans that break no known constraint.
 
         In a small space, these are all such plans. In a large space, they are uniform draws and neighbours of the
-        front.
+        front. If no plan is feasible yet, the neighbours are those of the evaluated plans with the best chance.
         """
         if self.knowledge.listed is not None:
             return self.fresh(self.knowledge.listed, history)
         drawn = [self.knowledge.space.sample(rng) for _ in range(UNIFORM)]
-        undominated = moocore.is_nondominated(history.values, keep_weakly=True)
-        front = [plan for plan, on_front in zip(history.plans, undominated, strict=True) if on_front]
+        if history.plans:
+            undominated = moocore.is_nondominated(history.values, keep_weakly=True)
+            front = [plan for plan, on_front in zip(history.plans, undominated, strict=True) if on_front]
+        else:
+            tried = list(dict.fromkeys(history.readings.plans))
+            front = [tried[i] for i in np.argsort(-surrogate.chance(tried), kind="stable")[:START]]
         for plan in front:
             drawn += self.knowledge.near(plan, rng, max(NEAR // len(front), 4))
         return self.fresh(drawn, history)

@@ -11,14 +11,14 @@ Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", MIT P
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize
 
-__all__ = ["Gaussian", "Hyper", "fit"]
+__all__ = ["Gaussian", "Hyper", "Repeats", "fit"]
 
 FloatArray = NDArray[np.float64]
 
@@ -60,6 +60,26 @@ class Hyper:
 
 
 @dataclass(frozen=True)
+class Repeats:
+    """The targets of points that were observed several times. Each target is then a mean.
+
+    Attributes:
+        counts: Number of observations of each point, `(n,)`.
+        squares: Sum of the squared differences of all observations from their means, on the scale of the targets.
+        freedom: Degrees of freedom of this sum, the number of observations minus the number of points.
+    """
+
+    counts: FloatArray
+    squares: float = 0.0
+    freedom: float = 0.0
+
+    @classmethod
+    def none(cls, n: int) -> Repeats:
+        """Return the repeats of points that were all observed once."""
+        return cls(np.ones(n))
+
+
+@dataclass(frozen=True)
 class Gaussian:
     """A fitted Gaussian process.
 
@@ -70,6 +90,7 @@ class Gaussian:
         scale: Standard deviation of the targets. 1 if all targets are equal.
         factor: Lower Cholesky factor of the covariance of the targets of the fitted points, with noise, `(n, n)`.
         alpha: The inverse of this covariance times the centred and scaled targets, `(n,)`.
+        counts: Number of observations of each fitted point, `(n,)`.
     """
 
     blocks: tuple[FloatArray, ...]
@@ -78,6 +99,7 @@ class Gaussian:
     scale: float
     factor: FloatArray
     alpha: FloatArray
+    counts: FloatArray
 
     def predict(self, blocks: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
         """Return mean and standard deviation of the noise-free target at new points, `(m,)` each.
@@ -85,11 +107,10 @@ class Gaussian:
         Args:
             blocks: Features of the new points, `(m, d)` each, in the same blocks as the fitted points.
         """
-        grams = [a @ b.T for a, b in zip(blocks, self.blocks, strict=True)]
-        squares = [_squares(block) for block in blocks]
-        distance = _squared_distance(grams, squares, [_squares(block) for block in self.blocks])
-        cross = _covariance(self.hyper, grams, distance)
-        prior = sum((w * s for w, s in zip(self.hyper.weights, squares, strict=True)), np.zeros(len(cross)))
+        cross = _covariance(self.hyper, blocks, self.blocks)
+        prior = np.zeros(len(cross))
+        for weight, block in zip(self.hyper.weights, blocks, strict=True):
+            prior += weight * _squares(block)
         # equations 2.25 and 2.26, solved with the triangular factor, without an inverse
         solved = linalg.solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
         variance = prior + self.hyper.interaction - (solved**2).sum(axis=0)
@@ -106,10 +127,18 @@ class Gaussian:
         # the known targets are not stored: they are computed as the covariance times alpha
         known = self.center + self.scale * (self.factor @ (self.factor.T @ self.alpha))
         joined = tuple(np.concatenate([old, new]) for old, new in zip(self.blocks, blocks, strict=True))
-        return _solved(joined, np.concatenate([known, targets]), self.hyper, self.center, self.scale)
+        counts = np.concatenate([self.counts, np.ones(len(targets))])
+        return _solved(joined, np.concatenate([known, targets]), counts, self.hyper, self.center, self.scale)
 
 
-def fit(blocks: Sequence[FloatArray], targets: FloatArray, start: Hyper, *, optimise: bool = True) -> Gaussian:
+def fit(
+    blocks: Sequence[FloatArray],
+    targets: FloatArray,
+    start: Hyper,
+    *,
+    optimise: bool = True,
+    repeats: Repeats | None = None,
+) -> Gaussian:
     """Fit a Gaussian process.
 
     Args:
@@ -118,7 +147,9 @@ def fit(blocks: Sequence[FloatArray], targets: FloatArray, start: Hyper, *, opti
         start: Centre of the prior. These are also the hyper-parameters if `optimise` is False, if the optimiser fails,
             if all targets are equal, or if there are fewer than three points.
         optimise: Whether to optimise the hyper-parameters.
+        repeats: What is known of points that were observed several times. By default, all were observed once.
     """
+    repeats = Repeats.none(len(targets)) if repeats is None else repeats
     blocks = tuple(np.asarray(block, dtype=float) for block in blocks)
     center, scale = float(np.mean(targets)), float(np.std(targets))
     if not scale > 1e-12 * max(1.0, abs(center)):
@@ -128,30 +159,43 @@ def fit(blocks: Sequence[FloatArray], targets: FloatArray, start: Hyper, *, opti
     squares = [np.diag(gram) for gram in grams]
     hyper = start
     if optimise and len(scaled) > 2:
-        hyper = _optimised(grams, _squared_distance(grams, squares, squares), scaled, start)
-    return _solved(blocks, targets, hyper, center, scale)
+        within = replace(repeats, squares=repeats.squares / scale**2)
+        hyper = _optimised(grams, _squared_distance(grams, squares, squares), scaled, start, within)
+    return _solved(blocks, targets, repeats.counts, hyper, center, scale)
 
 
-def _solved(blocks: tuple[FloatArray, ...], targets: FloatArray, hyper: Hyper, center: float, scale: float) -> Gaussian:
-    grams = [block @ block.T for block in blocks]
-    squares = [np.diag(gram) for gram in grams]
-    covariance = _covariance(hyper, grams, _squared_distance(grams, squares, squares))
-    factor = _factored(covariance + hyper.noise * np.eye(len(targets)))
+def _solved(
+    blocks: tuple[FloatArray, ...],
+    targets: FloatArray,
+    counts: FloatArray,
+    hyper: Hyper,
+    center: float,
+    scale: float,
+) -> Gaussian:
+    covariance = _covariance(hyper, blocks, blocks)
+    factor = _factored(covariance + np.diag(hyper.noise / counts))
     alpha = linalg.cho_solve((factor, True), (targets - center) / scale, check_finite=False)
-    return Gaussian(blocks, hyper, center, scale, factor, alpha)
+    return Gaussian(blocks, hyper, center, scale, factor, alpha, counts)
 
 
 def negative_log_posterior(
-    logs: FloatArray, grams: Sequence[FloatArray], distance: FloatArray, targets: FloatArray, start: FloatArray
+    logs: FloatArray,
+    grams: Sequence[FloatArray],
+    distance: FloatArray,
+    targets: FloatArray,
+    start: FloatArray,
+    repeats: Repeats | None = None,
 ) -> tuple[float, FloatArray]:
     """Return -log(marginal likelihood · prior), and its gradient with respect to the log hyper-parameters.
 
-    Constant terms are left out. Source: equations 5.8 and 5.9.
+    Constant terms are left out. Source: equations 5.8 and 5.9. Repeated observations of a point contribute the
+    likelihood of their mean, and that of the differences from it, which depends only on the noise.
     """
     hyper = Hyper.of_logs(logs)
-    matern, by_length = _matern(distance, hyper.length)
+    matern, by_length = _matern(distance, hyper.length), _matern_slope(distance, hyper.length)
     n = len(targets)
-    covariance = hyper.interaction * matern + (hyper.noise + 1e-8) * np.eye(n)
+    repeats = Repeats.none(n) if repeats is None else repeats
+    covariance = hyper.interaction * matern + np.diag(hyper.noise / repeats.counts + 1e-8)
     for weight, gram in zip(hyper.weights, grams, strict=True):
         covariance += weight * gram
     factor = linalg.cholesky(covariance, lower=True, check_finite=False)
@@ -164,15 +208,20 @@ def negative_log_posterior(
     # the trace of a product of two symmetric matrices is the sum of their elementwise product: n² instead of n³
     # operations
     gradient = [-0.5 * float(np.vdot(outer, slope)) for slope in slopes]
-    gradient.append(-0.5 * hyper.noise * float(np.trace(outer)))
+    within = repeats.squares / hyper.noise
+    gradient.append(-0.5 * hyper.noise * float((np.diag(outer) / repeats.counts).sum()))
+    gradient[-1] += 0.5 * (repeats.freedom - within)
     value = 0.5 * float(targets @ alpha) + float(np.log(np.diag(factor)).sum())
+    value += 0.5 * (repeats.freedom * np.log(hyper.noise) + within)
     away = (logs - start) / _SPREAD
     return value + 0.5 * float(away @ away), np.array(gradient) + away / _SPREAD
 
 
-def _optimised(grams: list[FloatArray], distance: FloatArray, targets: FloatArray, start: Hyper) -> Hyper:
+def _optimised(
+    grams: list[FloatArray], distance: FloatArray, targets: FloatArray, start: Hyper, repeats: Repeats
+) -> Hyper:
     logs = start.to_logs()
-    arguments: Any = (grams, distance, targets, logs)
+    arguments: Any = (grams, distance, targets, logs, repeats)
     try:
         optimum = optimize.minimize(
             negative_log_posterior, logs, args=arguments, jac=True, method="L-BFGS-B",
@@ -183,18 +232,37 @@ def _optimised(grams: list[FloatArray], distance: FloatArray, targets: FloatArra
     return Hyper.of_logs(optimum.x) if np.isfinite(optimum.x).all() else start
 
 
-def _covariance(hyper: Hyper, grams: Sequence[FloatArray], distance: FloatArray) -> FloatArray:
-    total = hyper.interaction * _matern(distance, hyper.length)[0]
-    for weight, gram in zip(hyper.weights, grams, strict=True):
-        total += weight * gram
+def _covariance(hyper: Hyper, left: Sequence[FloatArray], right: Sequence[FloatArray]) -> FloatArray:
+    """Return the covariances of points, `(m, n)`, given their blocks, `(m, d)` and `(n, d)` each."""
+    # One product of matrices gives the distances over all blocks, as in `_squared_distance`, and one the linear
+    # kernels.
+    both = [np.concatenate(blocks, axis=1) for blocks in (left, right)]
+    unit = 2.0 * len(left)
+    distance = (both[0] * (-2.0 / unit)) @ both[1].T
+    distance += _squares(both[0])[:, None] / unit
+    distance += _squares(both[1]) / unit
+    np.maximum(distance, 0.0, out=distance)
+    total = hyper.interaction * _matern(distance, hyper.length)
+    roots = np.repeat(np.sqrt(hyper.weights), [block.shape[1] for block in left])
+    total += (both[0] * roots) @ (both[1] * roots).T
     return total
 
 
-def _matern(squared: FloatArray, length: float) -> tuple[FloatArray, FloatArray]:
-    """Return the Matérn-5/2 kernel of squared distances, and its derivative with respect to log(length)."""
+def _matern(squared: FloatArray, length: float) -> FloatArray:
+    """Return the Matérn-5/2 kernel of squared distances."""
+    r = np.sqrt(squared) * (np.sqrt(5.0) / length)
+    kernel = r * r
+    kernel /= 3.0
+    kernel += r
+    kernel += 1.0
+    kernel *= np.exp(np.negative(r, out=r), out=r)
+    return kernel
+
+
+def _matern_slope(squared: FloatArray, length: float) -> FloatArray:
+    """Return the derivative of `_matern` with respect to log(length)."""
     r = np.sqrt(5.0 * squared) / length
-    decay = np.exp(-r)
-    return (1.0 + r + r * r / 3.0) * decay, r * r * (1.0 + r) / 3.0 * decay
+    return r * r * (1.0 + r) / 3.0 * np.exp(-r)
 
 
 def _squares(block: FloatArray) -> FloatArray:
@@ -207,9 +275,13 @@ def _squared_distance(
     """Return the squared distances over all blocks, divided by their mean for two random plans (2 for each block)."""
     # |a - b|² is computed from the Gram matrices, which are known already. Rounding can make the result slightly
     # negative.
-    total = sum((a[:, None] + b[None, :] - 2.0 * gram for gram, a, b in zip(grams, left, right, strict=True)),
-                np.zeros_like(grams[0]))  # fmt: skip
-    return np.maximum(total / (2.0 * len(grams)), 0.0)
+    total = np.zeros_like(grams[0])
+    for gram, a, b in zip(grams, left, right, strict=True):
+        total += a[:, None]
+        total += b[None, :]
+        total -= 2.0 * gram
+    total /= 2.0 * len(grams)
+    return np.maximum(total, 0.0, out=total)
 
 
 def _inverse(factor: FloatArray) -> FloatArray:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import optuna
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from nasbench.library.plan import Plan
-from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.ledger import is_void
 from nasbench.study.samplers.knowledge import Knowledge
 
-__all__ = ["ENOUGH", "History", "read_history"]
+__all__ = ["ENOUGH", "History", "Readings", "read_history"]
+
+FloatArray = NDArray[np.float64]
 
 ENOUGH = 8
 """If at least this number of plans have results of a longer training, these results are used instead of those of a
@@ -24,31 +26,74 @@ shorter one."""
 
 
 @dataclass(frozen=True)
-class History:
-    """The plans of a study in the order of their trials, without repeats.
+class Readings:
+    """Values that evaluations returned, one row for each plan and number of epochs. They need not be complete.
 
-    With successive halving, trainings have different numbers of epochs. Only results with the same number of epochs are
-    compared: the largest number for which at least `ENOUGH` plans have results, as in BOHB (Falkner et al., ICML 2018,
-    arXiv:1807.01774). If there is no such number, it is the one for which most plans have results.
+    A plan that was rejected because it breaks a bound has the values that were known by then. With successive halving,
+    a plan has a row for each rung.
 
     Attributes:
-        plans: Plans with a complete evaluation after this number of epochs.
-        values: Their objectives on the scale of `Knowledge.scaled`, where smaller is better, `(n, m)`.
-        broken: Plans that were rejected or failed.
-        pending: Plans that are being evaluated now.
-        others: Plans that have only results after other numbers of epochs.
+        plans: The plan of each row.
+        values: Mean values over the seeds, in the order of `Knowledge.names`, `(n, k)`. nan for a missing value.
+        counts: Number of seeds, `(n,)`.
+        squares: Sums of squared differences from the mean over the seeds, `(n, k)`. 0 for a single seed.
+        epochs: Number of training epochs, `(n,)`. 0 without training.
     """
 
     plans: Sequence[Plan]
-    values: NDArray[np.float64]
-    broken: Sequence[Plan] = ()
-    pending: Sequence[Plan] = ()
-    others: Sequence[Plan] = ()
+    values: FloatArray
+    counts: FloatArray
+    squares: FloatArray
+    epochs: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+
+@dataclass(frozen=True)
+class History:
+    """The plans of a study in the order of their trials, without repeats.
+
+    With successive halving, trainings have different numbers of epochs. In `plans` and `values`, only results with the
+    same number of epochs are compared: the largest number for which at least `ENOUGH` plans have results, as in BOHB
+    (Falkner et al., ICML 2018, arXiv:1807.01774). If there is no such number, it is the one for which most plans have
+    results.
+
+    Attributes:
+        plans: Plans with a complete evaluation after this number of epochs that break no bound.
+        values: Their objectives on the scale of `Knowledge.scaled`, where smaller is better, `(n, m)`.
+        broken: Plans that were rejected or failed, or that break a bound.
+        pending: Plans that are being evaluated now.
+        others: Plans that have only results after other numbers of epochs.
+        readings: All values that evaluations returned.
+        outcomes: For each evaluated plan, whether its evaluation succeeded. Plans that are rejected because of a bound
+            are left out, unless they have all objectives.
+        bare: Values of the bare backbone by name. Empty if it was not evaluated.
+    """
+
+    plans: Sequence[Plan]
+    values: FloatArray
+    broken: Sequence[Plan]
+    pending: Sequence[Plan]
+    others: Sequence[Plan]
+    readings: Readings
+    outcomes: Sequence[tuple[Plan, bool]]
+    bare: Mapping[str, Any]
 
     @cached_property
     def seen(self) -> set[Plan]:
         """Every plan that must not be proposed again."""
         return {*self.plans, *self.broken, *self.pending, *self.others}
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One result of a trial: its plan, number of epochs, values by name, and whether it is a complete evaluation."""
+
+    plan: Plan
+    epochs: int
+    values: Mapping[str, Any]
+    complete: bool
 
 
 def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) -> History:
@@ -59,44 +104,89 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
         study: The study.
         trial: The trial for which a plan is proposed. It is left out.
     """
-    results: dict[int, dict[Plan, list[float]]] = {0: {}}  # values by fidelity and plan
-    broken: dict[Plan, None] = {}
+    trials: dict[Plan, FrozenTrial] = {}
+    readings: dict[tuple[Plan, int], _Reading] = {}
     pending: dict[Plan, None] = {}
-    given: dict[Plan, None] = {}
     for other in study.get_trials(deepcopy=False):
         plan = _plan_of(knowledge, other)
         if plan is None or other.number == trial.number or is_void(other):
             continue
-        readings = list(_readings(knowledge, other))
-        for fidelity, values in readings:
-            results.setdefault(fidelity, {}).setdefault(plan, values)  # a repeated plan counts once
-        if readings:
-            given[plan] = None
-        elif "evaluation" in other.user_attrs:
-            broken[plan] = None
-        else:  # the trial is running, or queued, or was dropped because another driver claimed the plan first
+        found = list(_readings(knowledge, plan, other))
+        for one in found:
+            readings.setdefault((plan, one.epochs), one)  # a repeated plan counts once
+        if found or "evaluation" in other.user_attrs:
+            trials.setdefault(plan, other)
+        else:
+            # the trial is running, or queued, or was dropped because another driver claimed the plan first
             pending[plan] = None
+    bare = max((one for (plan, _), one in readings.items() if plan.is_bare), key=lambda one: one.epochs, default=None)
+    reference: Mapping[str, Any] = {} if bare is None else bare.values
+    results: dict[int, dict[Plan, list[float]]] = {0: {}}  # objectives by number of epochs and plan
+    for (plan, epochs), one in readings.items():
+        if one.complete and knowledge.keeps_bounds(one.values, reference):
+            results.setdefault(epochs, {})[plan] = [float(one.values[name]) for name in knowledge.directions]
     # if no number of epochs has enough plans, the one with most plans is used
-    longest = max((fidelity for fidelity, of in results.items() if len(of) >= ENOUGH), default=None)
+    longest = max((epochs for epochs, of in results.items() if len(of) >= ENOUGH), default=None)
     complete = max(results.values(), key=len) if longest is None else results[longest]
+    others = {plan for of in results.values() for plan in of if plan not in complete}
+    broken = [plan for plan in trials if plan not in complete and plan not in others]
     return History(
         list(complete),
         knowledge.scaled(np.array(list(complete.values()), dtype=float)),
-        [plan for plan in broken if plan not in complete],
-        [plan for plan in pending if plan not in complete and plan not in broken],
-        [plan for plan in given if plan not in complete],
+        broken,
+        [plan for plan in pending if plan not in trials],
+        [plan for plan in trials if plan in others],
+        _table(knowledge, list(readings.values())),
+        list(_outcomes(knowledge, trials, list(readings.values()), reference)),
+        reference,
     )
 
 
-def _readings(knowledge: Knowledge, trial: FrozenTrial) -> Iterator[tuple[int, list[float]]]:
-    """For the result of a trial and for each of its rungs, yield the number of epochs and the objectives."""
-    if trial.state == TrialState.COMPLETE and np.isfinite(trial.values).all():
-        yield trial.user_attrs.get("evaluation", {}).get("fidelity", 0), trial.values
-    for rung in trial.user_attrs.get("rungs", ()):
-        evaluation = Evaluation(**rung)
-        values = evaluation.objectives(knowledge.directions)
-        if values is not None and np.isfinite(values).all():
-            yield evaluation.fidelity, values
+def _table(knowledge: Knowledge, readings: Sequence[_Reading]) -> Readings:
+    """Return the readings as arrays, each at the full budget with the further trainings of its plan."""
+    full = max((one.epochs for one in readings), default=0)
+    shape = (len(readings), len(knowledge.names))
+    means, counts, squares = np.full(shape, np.nan), np.ones(len(readings)), np.zeros(shape)
+    for index, one in enumerate(readings):
+        repeats = knowledge.repeats.get(one.plan, ()) if one.complete and one.epochs == full else ()
+        rows = np.array([[_number(of.get(name)) for name in knowledge.names] for of in (one.values, *repeats)])
+        means[index], counts[index] = rows.mean(axis=0), len(rows)
+        squares[index] = ((rows - means[index]) ** 2).sum(axis=0)
+    epochs = np.array([one.epochs for one in readings], dtype=float)
+    return Readings([one.plan for one in readings], means, counts, squares, epochs)
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and np.isfinite(value) else np.nan
+
+
+def _outcomes(
+    knowledge: Knowledge, plans: Iterable[Plan], readings: Sequence[_Reading], bare: Mapping[str, Any]
+) -> Iterator[tuple[Plan, bool]]:
+    """Yield whether the evaluation of each plan succeeded. A plan that only breaks a bound has not failed."""
+    rejected = {one.plan for one in readings if not knowledge.keeps_bounds(one.values, bare)}
+    whole = {one.plan for one in readings if all(name in one.values for name in knowledge.directions)}
+    for plan in plans:
+        if plan in whole:
+            yield plan, True
+        elif plan not in rejected and knowledge.allowed(plan):
+            yield plan, False
+
+
+def _readings(knowledge: Knowledge, plan: Plan, trial: FrozenTrial) -> Iterator[_Reading]:
+    """Yield the result of a trial and those of its rungs."""
+    recorded = trial.user_attrs.get("evaluation", {})
+    for record in (*trial.user_attrs.get("rungs", ()), recorded):
+        values: dict[str, Any] = {}
+        for kind in ("proxies", "costs", "metrics"):
+            values |= record.get(kind, {})
+        whole = all(np.isfinite(_number(values.get(name))) for name in knowledge.directions)
+        complete = whole and record.get("state", "complete") == "complete"
+        if record is recorded and trial.state == TrialState.COMPLETE and np.isfinite(trial.values).all():
+            values |= dict(zip(knowledge.directions, trial.values, strict=True))
+            complete = True
+        if complete or any(np.isfinite(_number(values.get(name))) for name in knowledge.names):
+            yield _Reading(plan, record.get("fidelity", 0), values, complete)
 
 
 def _plan_of(knowledge: Knowledge, trial: FrozenTrial) -> Plan | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from nasbench.library.expression import NONE
 from nasbench.library.plan import Plan
-from nasbench.objectives import COSTS
+from nasbench.objectives import COSTS, Constraint
 from nasbench.spaces import GivenPlans, ResolvedSpace
 from nasbench.study.evaluators.base import Evaluator
 from nasbench.study.samplers.features import Features
+from nasbench.study.samplers.gaussian import Hyper
+from nasbench.study.samplers.scales import Scale
 from nasbench.study.samplers.seeding import initial_plans
 
 __all__ = ["Knowledge", "known_before", "nothing_breaks", "nothing_known", "stream"]
@@ -25,9 +27,6 @@ FloatArray = NDArray[np.float64]
 
 MAX_LISTED = 1_000
 """A space with at most this number of plans is listed completely. From a larger space, plans are drawn."""
-
-_LEAST = 1e-300
-"""Value used instead of a cost that is not positive, so that its logarithm exists."""
 
 MAX_REMEMBERED = 20_000
 """Largest number of plans whose costs are cached."""
@@ -82,9 +81,12 @@ class Knowledge:
     Attributes:
         space: The space of the plans.
         directions: The objectives, each to "maximize" or "minimize".
+        hypers: Hyper-parameters that were fitted to some data, by these data. They only save time.
         known: Returns the exactly known values of a plan by name, or None if the plan cannot be built.
         breaks: Returns whether the values that `known` returns break a constraint.
         seed: The study's seed.
+        bounds: The constraints of the search.
+        repeats: Values of further trainings of plans with other seeds, by plan: one mapping from name to value each.
     """
 
     space: ResolvedSpace
@@ -92,6 +94,9 @@ class Knowledge:
     known: Callable[[Plan], Mapping[str, Any] | None] = nothing_known
     breaks: Callable[[Mapping[str, Any]], bool] = nothing_breaks
     seed: int = 0
+    bounds: Sequence[Constraint] = ()
+    repeats: Mapping[Plan, Sequence[Mapping[str, Any]]] = field(default_factory=dict, repr=False)
+    hypers: dict[Any, Hyper] = field(default_factory=dict, repr=False)
     _plans: dict[tuple[str, ...], Plan] = field(default_factory=dict, repr=False)
     _facts: dict[Plan, _Facts | None] = field(default_factory=dict, repr=False)
 
@@ -113,7 +118,7 @@ class Knowledge:
         def breaks(row: Mapping[str, Any]) -> bool:
             return any(bound.name in row and not bound.holds(row[bound.name], bare) for bound in bounds)
 
-        return cls(space, directions, known, breaks, seed)
+        return cls(space, directions, known, breaks, seed, tuple(evaluator.constraints))
 
     def first_plans(self) -> list[Plan]:
         """Return the plans with which a study begins. If the space is a list of plans, these are all of them.
@@ -184,28 +189,59 @@ class Knowledge:
         return tuple(name for name in self.directions if name in known_somewhere)
 
     @cached_property
-    def logarithmic(self) -> frozenset[str]:
-        """Names of the objectives on a log scale: known ones that are positive in the sample, and predicted costs."""
+    def names(self) -> tuple[str, ...]:
+        """The objectives, then the other names on which there are bounds that are not known before an evaluation."""
+        told = {name for _, known in self._drawn for name in known or {}}
+        others = dict.fromkeys(bound.name for bound in self.bounds)
+        return (*self.directions, *(name for name in others if name not in self.directions and name not in told))
+
+    @cached_property
+    def _known_scales(self) -> dict[str, Scale]:
+        """The scales of the known objectives, chosen with a sample of plans."""
         rows = [known for _, known in self._drawn if known is not None and self._tells(known)]
-        return frozenset(
-            name
-            for name in self.directions
-            if (name in self.known_names and all(row[name] > 0 for row in rows))
-            or (name in COSTS and name not in self.known_names)
-        )
+        return {
+            name: Scale.of_cost(np.array([float(row[name]) for row in rows]), self._sign(name))
+            for name in self.known_names
+        }
+
+    def _sign(self, name: str) -> float:
+        return -1.0 if self.directions.get(name) == "maximize" else 1.0
+
+    def scales(self, values: FloatArray) -> list[Scale]:
+        """Return the scale of each of `names`.
+
+        Args:
+            values: Values of evaluated plans, `(n, k)`, for the first k of `names`. The scale of a cost that is not
+                known before an evaluation is chosen with these. nan is left out.
+        """
+        scales = []
+        for name, column in zip(self.names, values.T, strict=False):
+            if name in self._known_scales:
+                scales.append(self._known_scales[name])
+            elif name in COSTS:
+                scales.append(Scale.of_cost(column[np.isfinite(column)], self._sign(name)))
+            else:
+                scales.append(Scale(self._sign(name)))
+        return scales
 
     def scaled(self, values: FloatArray) -> FloatArray:
-        """Return objectives `(n, m)` on the modelled scale, where smaller is better.
-
-        The objectives in `logarithmic` are replaced by their logarithms, and maximised ones change their sign.
-        """
+        """Return objectives `(n, m)` on the modelled scales (`scales`), where smaller is better."""
         values = np.array(values, dtype=float).reshape(-1, len(self.directions))
-        for column, (name, direction) in enumerate(self.directions.items()):
-            if name in self.logarithmic:
-                values[:, column] = np.log(np.maximum(values[:, column], _LEAST))
-            if direction == "maximize":
-                values[:, column] *= -1.0
-        return values
+        scales = self.scales(values)
+        return np.stack([scale(column) for scale, column in zip(scales, values.T, strict=True)], axis=1)
+
+    def keeps_bounds(self, values: Mapping[str, Any], bare: Mapping[str, Any]) -> bool:
+        """Whether values of a plan break no bound. Bounds on values that are missing are not checked.
+
+        Args:
+            values: Values of the plan, by name.
+            bare: Values of the bare backbone, to which relative bounds refer.
+        """
+        return all(
+            bound.holds(values[bound.name], bare)
+            for bound in self.bounds
+            if bound.name in values and (bound.name in bare or not bound.relative)
+        )
 
     def costs(self, plan: Plan) -> FloatArray:
         """Return the known objectives of a plan, in the order of `known_names`, on the scale of `scaled`.
@@ -228,5 +264,4 @@ class Knowledge:
         return self._facts[plan]
 
     def _scaled_costs(self, known: Mapping[str, Any]) -> FloatArray:
-        row = np.array([float(known.get(name, np.nan)) for name in self.directions])
-        return self.scaled(row)[0, [name in self.known_names for name in self.directions]]
+        return np.array([float(self._known_scales[name](known[name])) for name in self.known_names])

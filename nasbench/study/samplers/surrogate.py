@@ -1,15 +1,24 @@
-"""The surrogate model of the default sampler. It uses known costs exactly and predicts every other objective."""
+"""The surrogate models of the default sampler: known costs are exact, every other value has a Gaussian process.
+
+A plan is feasible if its evaluation succeeds and breaks no bound. The chance of success is Φ((mean - ½) / sd) of a
+process that is fitted to 1 for success and 0 for failure. The chance to keep a bound is that of the process of the
+bounded value. Expected improvement times these chances is the constrained expected improvement.
+
+Source: Gardner et al., "Bayesian optimization with inequality constraints", ICML 2014.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import moocore
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from nasbench.library.plan import Plan
-from nasbench.study.samplers.gaussian import Gaussian, Hyper, fit
+from nasbench.study.samplers.gaussian import Gaussian, Hyper, Repeats, fit
 from nasbench.study.samplers.history import History
 from nasbench.study.samplers.improvement import expected_improvement
 from nasbench.study.samplers.knowledge import Knowledge, stream
@@ -17,14 +26,21 @@ from nasbench.study.samplers.knowledge import Knowledge, stream
 __all__ = ["Surrogate"]
 
 FloatArray = NDArray[np.float64]
+Blocks = tuple[FloatArray, ...]
 
 PRIOR = Hyper(weights=(0.4, 0.4, 0.1, 0.1), interaction=0.2, length=1.0, noise=0.05)
 """Centre of the prior of the hyper-parameters, for targets of unit variance. The order of the weights is that of
 `features.BLOCKS`."""
 
-MOST_FITTED, MOST_OPTIMISED = 400, 150
+OF_EPOCHS = 0.2
+"""Centre of the prior of the weight of the number of epochs, where trainings have several."""
+
+MOST_FITTED, MOST_OPTIMISED = 300, 150
 """Largest number of plans to which a Gaussian process is fitted, and largest number of plans with which its
 hyper-parameters are optimised."""
+
+REFITS, MAX_HYPERS = 10, 64
+"""The hyper-parameters are optimised again when there are a tenth more plans. So many optima are remembered."""
 
 MARGIN_ONE, MARGIN_MORE = 0.1, 0.5
 """Distance of the reference point from the worst value of an objective, as a share of the range of its values.
@@ -35,76 +51,182 @@ objectives can be a cost, and a plan that is more expensive than all plans so fa
 
 
 class Surrogate:
-    """The models of the objectives for one proposal.
+    """The models for one proposal: of each objective, of each bounded value, and of success.
+
+    All are Gaussian processes on the same features. Known values have no model. Rejected plans are fitted with the
+    values that they returned.
 
     Args:
         knowledge: The knowledge of the space.
-        history: The evaluated plans, at least one.
+        history: The evaluated plans. There must be a value of every objective that is not known before an evaluation.
     """
 
     def __init__(self, knowledge: Knowledge, history: History) -> None:
-        self._knowledge, self._history = knowledge, history
+        self._knowledge, self._history, self._readings = knowledge, history, history.readings
         self._known = np.array([name in knowledge.known_names for name in knowledge.directions])
-        self._modelled = [column for column, known in enumerate(self._known) if not known]
+        self._modelled = [column for column, name in enumerate(knowledge.names) if name not in knowledge.known_names]
+        self._scales = knowledge.scales(self._readings.values)
+        self._values = np.stack(
+            [scale(column) for scale, column in zip(self._scales, self._readings.values.T, strict=True)], axis=1
+        )
+        self._bounds = [
+            bound
+            for bound in knowledge.bounds
+            if bound.name in [knowledge.names[column] for column in self._modelled]
+            and (bound.name in history.bare or not bound.relative)
+        ]
+        # trainings of several lengths have a feature more, so that short ones inform the model of the longest
+        self._longest = float(self._readings.epochs.max(initial=0.0))
+        self._timed = len(np.unique(self._readings.epochs)) > 1
+        self.models = {column: self._fitted(column) for column in self._modelled}
+        self.success = self._success_model()
+        self.front = self._front()
         self.reference = self._reference()
-        self.front = history.values
-        self.models = self._fitted()
         running = [plan for plan in history.pending if np.isfinite(knowledge.costs(plan)).all()]
         if running:
             self._believe(running)
 
     def gains(self, plans: Sequence[Plan]) -> FloatArray:
-        """Return each plan's expected hypervolume improvement times its probability of success, `(plans,)`."""
-        mean, deviation = self.predict(plans)
-        return expected_improvement(self.front, self.reference, mean, deviation) * self._success(plans)
+        """Return the expected hypervolume improvement of each plan times its chance to be feasible, `(plans,)`."""
+        blocks = self._blocks(plans)
+        mean, deviation = self._objectives(plans, blocks)
+        return expected_improvement(self.front, self.reference, mean, deviation) * self._chance(blocks)
+
+    def chance(self, plans: Sequence[Plan]) -> FloatArray:
+        """Return the probability of each plan that it succeeds and breaks no bound, `(plans,)`."""
+        return self._chance(self._blocks(plans))
 
     def predict(self, plans: Sequence[Plan]) -> tuple[FloatArray, FloatArray]:
         """Return means and standard deviations of the objectives, `(plans, m)` each.
 
         All objectives are minimised. The standard deviation of a known objective is 0.
         """
+        return self._objectives(plans, self._blocks(plans))
+
+    def _objectives(self, plans: Sequence[Plan], blocks: Blocks) -> tuple[FloatArray, FloatArray]:
         mean = np.zeros((len(plans), len(self._known)))
         deviation = np.zeros_like(mean)
         mean[:, self._known] = np.array([self._knowledge.costs(plan) for plan in plans]).reshape(len(plans), -1)
-        blocks = self._knowledge.features(plans)
-        for column, model in zip(self._modelled, self.models, strict=True):
-            mean[:, column], deviation[:, column] = model.predict(blocks)
+        for column in self._modelled:
+            if column < len(self._known):
+                mean[:, column], deviation[:, column] = self.models[column].predict(blocks)
         return mean, deviation
 
-    def _fitted(self) -> list[Gaussian]:
-        """Fit a Gaussian process to each objective that is not known before evaluation."""
-        values, plans = self._history.values, list(self._history.plans)
-        chosen = self._thinned(MOST_FITTED)
-        blocks = self._knowledge.features([plans[i] for i in chosen])
-        fewer = np.isin(chosen, self._thinned(MOST_OPTIMISED))
-        models = []
-        for column in self._modelled:
-            targets = clipped(values[chosen, column])
-            # The hyper-parameters are optimised with fewer plans, because each iteration factorises an n x n matrix for
-            # n plans. To condition the process on all plans, one matrix is factorised once.
-            hyper = fit([block[fewer] for block in blocks], targets[fewer], PRIOR).hyper
-            models.append(fit(blocks, targets, hyper, optimise=False))
-        return models
+    def _chance(self, blocks: Blocks) -> FloatArray:
+        chance = np.ones(len(blocks[0]))
+        for bound in self._bounds:
+            column = self._knowledge.names.index(bound.name)
+            mean, deviation = self.models[column].predict(blocks)
+            limit = float(self._scales[column](bound.limit(self._history.bare)))
+            # a value that is maximised changes its sign on its scale
+            below = bound.operator.startswith("<") == (self._scales[column].sign > 0)
+            chance *= ndtr((limit - mean if below else mean - limit) / deviation)
+        if self.success is not None:
+            mean, deviation = self.success.predict(blocks)
+            chance *= ndtr((mean - 0.5) / deviation)
+        return chance
 
-    def _thinned(self, most: int) -> NDArray[np.int64]:
-        """Return the indices of the plans to fit: the front, and a fixed random choice of the other plans."""
-        values = self._history.values
-        if len(values) <= most:
-            return np.arange(len(values))
-        order = list(range(len(values)))
+    def _blocks(self, plans: Sequence[Plan], epochs: FloatArray | None = None) -> Blocks:
+        """Return the features of plans at the full budget, or after these numbers of epochs."""
+        blocks = self._knowledge.features(plans)
+        if not self._timed:
+            return blocks
+        if epochs is None:
+            epochs = np.full(len(plans), self._longest)
+        return (*blocks, np.log((epochs[:, None] + 1.0) / (self._longest + 1.0)))
+
+    def _prior(self) -> Hyper:
+        return replace(PRIOR, weights=(*PRIOR.weights, OF_EPOCHS)) if self._timed else PRIOR
+
+    def _fitted(self, column: int) -> Gaussian:
+        """Fit a Gaussian process to one of the values that are not known before an evaluation."""
+        there = np.flatnonzero(np.isfinite(self._values[:, column]))
+        name, targets = self._knowledge.names[column], self._values[there, column]
+        bounded = any(bound.name == name for bound in self._bounds)
+        limited = clipped if name in self._knowledge.directions and not bounded else np.asarray
+        # The differences between seeds are in the units of the value, so they are used only where its scale is linear.
+        linear = self._scales[column].power == 1.0
+        counts = self._readings.counts[there]
+        repeats = Repeats(
+            counts,
+            float(self._readings.squares[there, column].sum()) if linear else 0.0,
+            float((counts - 1).sum()) if linear else 0.0,
+        )
+        plans = [self._readings.plans[i] for i in there.tolist()]
+        return self._learned(plans, self._readings.epochs[there], targets, repeats, limited)
+
+    def _success_model(self) -> Gaussian | None:
+        """Fit a Gaussian process to 1 for plans that succeeded and 0 for plans that failed. None if none failed."""
+        labels = np.array([float(succeeded) for _, succeeded in self._history.outcomes])
+        if labels.all():
+            return None
+        plans = [plan for plan, _ in self._history.outcomes]
+        longest = np.full(len(plans), self._longest)
+        return self._learned(plans, longest, labels, Repeats.none(len(plans)), np.asarray)
+
+    def _learned(
+        self,
+        plans: Sequence[Plan],
+        epochs: FloatArray,
+        targets: FloatArray,
+        repeats: Repeats,
+        limited: Callable[[FloatArray], FloatArray],
+    ) -> Gaussian:
+        """Fit a Gaussian process to at most `MOST_FITTED` plans, with hyper-parameters from at most `MOST_OPTIMISED`.
+
+        Args:
+            plans: The plans, in the order of their trials.
+            epochs: Their training epochs, `(n,)`.
+            targets: Their values, `(n,)`.
+            repeats: Their repeats.
+            limited: Replaces extreme values of targets.
+        """
+        blocks = self._blocks(plans, epochs)
+        # Each iteration of the optimiser factorises an n x n matrix for n plans. So the hyper-parameters are those of
+        # fewer plans, and of the first nine tenths at least, so that most proposals find them remembered.
+        first = len(plans) - len(plans) % max(1, len(plans) // REFITS)
+        fewer = np.sort(self._shuffled(first)[:MOST_OPTIMISED])
+        some = replace(repeats, counts=repeats.counts[fewer])
+        arrays = [block[fewer] for block in blocks], limited(targets[:first])[fewer]
+        key = tuple(a.tobytes() for a in (*arrays[0], arrays[1], some.counts)), some.squares, some.freedom
+        hypers = self._knowledge.hypers
+        if key not in hypers:
+            if len(hypers) >= MAX_HYPERS:
+                hypers.clear()
+            hypers[key] = fit(*arrays, self._prior(), repeats=some).hyper
+        chosen = np.sort(self._important(plans)[:MOST_FITTED])
+        every = replace(repeats, counts=repeats.counts[chosen])
+        kept = [block[chosen] for block in blocks]
+        return fit(kept, limited(targets)[chosen], hypers[key], optimise=False, repeats=every)
+
+    def _shuffled(self, count: int) -> list[int]:
+        order = list(range(count))
         # with a random stream of its own, so that the same history gives the same choice
         stream(self._knowledge.seed, "learn").shuffle(order)
-        front = moocore.is_nondominated(values, keep_weakly=False)
-        return np.sort(sorted(order, key=lambda i: not front[i])[:most])
+        return order
+
+    def _important(self, plans: Sequence[Plan]) -> list[int]:
+        """Return the indices of plans: first those of the front, then the others in a fixed random order."""
+        front: set[Plan] = set()
+        if self._history.plans:
+            best = moocore.is_nondominated(self._history.values, keep_weakly=False)
+            front = {plan for plan, on_front in zip(self._history.plans, best, strict=True) if on_front}
+        return sorted(self._shuffled(len(plans)), key=lambda i: plans[i] not in front)
+
+    def _front(self) -> FloatArray:
+        """Return the means of the feasible plans, `(n, m)`. The noise of their evaluations is not part of them."""
+        plans = [*self._history.plans, *self._history.others]
+        return self.predict(plans)[0] if plans else np.zeros((0, len(self._known)))
 
     def _reference(self) -> FloatArray:
         """Return the reference point, `(m,)`. Its costs exceed those of every allowed plan of the sample."""
         sample = self._knowledge.sample
         allowed = [plan for plan in sample if self._knowledge.allowed(plan)]
         known = np.array([self._knowledge.costs(plan) for plan in allowed or sample])
-        values = self._history.values
-        margin = np.full(len(self._known), MARGIN_ONE if len(self._modelled) == 1 else MARGIN_MORE)
-        low, high = values.min(axis=0), values.max(axis=0)
+        values = self._values[:, : len(self._known)]
+        few = sum(column < len(self._known) for column in self._modelled) == 1
+        margin = np.full(len(self._known), MARGIN_ONE if few else MARGIN_MORE)
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         if self._known.any():
             low[self._known], high[self._known] = known.min(axis=0), known.max(axis=0)
         return high + margin * np.maximum(high - low, 1e-9)
@@ -113,23 +235,11 @@ class Surrogate:
         """Use the predictions of running plans as their results, so that other workers choose different plans."""
         # the "kriging believer" strategy of Ginsbourger et al. (2010)
         mean, _ = self.predict(pending)
-        blocks = self._knowledge.features(pending)
-        self.models = [model.extended(blocks, mean[:, column])
-                       for column, model in zip(self._modelled, self.models, strict=True)]  # fmt: skip
+        blocks = self._blocks(pending)
+        self.models = {
+            column: model.extended(blocks, model.predict(blocks)[0]) for column, model in self.models.items()
+        }
         self.front = np.concatenate([self.front, mean])
-
-    def _success(self, plans: Sequence[Plan]) -> FloatArray:
-        """Return the probability that the evaluation of each plan succeeds: the lowest probability of its modules."""
-        history = self._history
-        # plans that break a known constraint are left out: they are never proposed, and the cause is not one of their
-        # modules
-        broken = [plan for plan in history.broken if self._knowledge.allowed(plan)]
-        if not broken:
-            return np.ones(len(plans))
-        good, bad = _occurrences(history.plans), _occurrences(broken)
-        # the probability of a module that never succeeded is halved by each failure, but stays above 0
-        chance = {name: good[name] / (good[name] + bad[name]) if name in good else 0.5 ** bad[name] for name in bad}
-        return np.array([min((chance.get(name, 1.0) for name in _modules(plan)), default=1.0) for plan in plans])
 
 
 def clipped(targets: FloatArray) -> FloatArray:
@@ -141,15 +251,3 @@ def clipped(targets: FloatArray) -> FloatArray:
     # the limit is based on quartiles, because diverged trainings would distort a mean and a standard deviation
     low, middle = np.quantile(targets, [0.25, 0.5])
     return np.minimum(targets, middle + 6.0 * (middle - low)) if middle > low else targets
-
-
-def _modules(plan: Plan) -> set[str]:
-    return {leaf.name for expression in plan.values() for leaf in expression.leaves()}
-
-
-def _occurrences(plans: Sequence[Plan]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for plan in plans:
-        for name in _modules(plan):
-            counts[name] = counts.get(name, 0) + 1
-    return counts

@@ -1,0 +1,178 @@
+"""Synthetic search problems whose true front is known: 6 slots with 5 choices each, 15,625 plans, no training.
+
+Each seed draws another table of effects. A plan's score is the sum of the effects of its modules, one for each slot and
+module, plus what the family adds. Costs are returned by the evaluation and not known before.
+
+    additive    nothing more
+    pairs       an effect of each pair of modules in two slots, in sum as large as the other effects
+    xor         an effect where exactly one of two slots holds a drawn module, twice the deviation of the scores
+    noise       normal noise in each evaluation, with half the standard deviation of the scores
+    bound       a bound on the cost that 95 % of the plans break
+    faults      two modules that fail, each in one slot: 36 % of the plans
+    one         `pairs` with the score as the only objective
+    three       `pairs` with a second cost
+    stretched   a cost with a median of 25 ms, of which 5 % of the plans have almost none, and no score
+    stretched-linear    the same, judged on a linear scale of the cost
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+BACKBONE = "test_resnet"
+SLOTS = ("stage1.block1", "stage1", "stage2.block1", "stage2", "stage3.block1", "stage3")
+CHOICES = ("none", "se", "eca", "cbam", "coord_attention")
+FAMILIES = ("additive", "pairs", "xor", "noise", "bound", "faults", "one", "three", "stretched", "stretched-linear")
+
+_ALL = np.array(list(itertools.product(range(len(CHOICES)), repeat=len(SLOTS))))
+"""The choice in each slot, by number, of every plan, `(plans, slots)`."""
+
+
+@dataclass
+class Landscape:
+    """One drawn problem.
+
+    Attributes:
+        name: Name of the family.
+        directions: The objectives, the score first.
+        means: The true objectives of every plan, in the order of `_ALL`, `(plans, objectives)`.
+        fails: Whether the evaluation of each plan raises an error, `(plans,)`.
+        bounds: The constraints of the search.
+        feasible: Whether each plan can be on the front, `(plans,)`.
+        noise: Standard deviation of the noise of the score.
+        linear: Whether hypervolume is judged with costs on a linear scale.
+        draw: Draws the noise.
+    """
+
+    name: str
+    directions: dict[str, str]
+    means: FloatArray
+    fails: NDArray[np.bool_]
+    bounds: tuple[str, ...]
+    feasible: NDArray[np.bool_]
+    noise: float
+    linear: bool
+    draw: np.random.Generator = field(repr=False)
+
+    @property
+    def space(self) -> dict[str, Any]:
+        """The space, as `nasbench.search` takes it."""
+        return {"name": "landscape", "variants": list(CHOICES[1:]), "slots": list(SLOTS)}
+
+    def index(self, plan: Mapping[str, str]) -> int:
+        """Return the number of a plan in the tables."""
+        digits = [CHOICES.index(plan.get(slot, "none")) for slot in SLOTS]
+        return int(np.ravel_multi_index(digits, (len(CHOICES),) * len(SLOTS)))
+
+    def evaluate(self, plan: Mapping[str, str]) -> dict[str, float]:
+        """Return the objectives of a plan, with noise, or raise an error if it is one that fails."""
+        at = self.index(plan)
+        if self.fails[at]:
+            raise RuntimeError("this module fails in this slot")
+        values = dict(zip(self.directions, map(float, self.means[at]), strict=True))
+        values["score"] += self.noise * float(self.draw.normal())
+        return values
+
+    def points(self) -> FloatArray:
+        """Return the true objectives, all to be minimised, and costs on a log scale unless `linear`."""
+        points = -self.means.copy()
+        points[:, 1:] = self.means[:, 1:] if self.linear else np.log(self.means[:, 1:])
+        return points
+
+    def shares(self, evaluated: list[int]) -> list[float]:
+        """Return, after each evaluation, the share of the hypervolume of the true front of feasible plans.
+
+        The objectives are scaled to the range of the feasible plans. The reference point is the worst corner of it.
+        """
+        points, allowed = self.points(), self.feasible
+        low, span = points[allowed].min(axis=0), np.maximum(np.ptp(points[allowed], axis=0), 1e-12)
+        points = (points - low) / span
+        worst = np.ones(points.shape[1])
+        whole = float(moocore.hypervolume(points[allowed], ref=worst))
+        shares, kept = [], []
+        for at in evaluated:
+            kept += [at] if allowed[at] else []
+            shares.append(float(moocore.hypervolume(points[kept], ref=worst)) / whole if kept else 0.0)
+        return shares
+
+
+def landscape(family: str, seed: int) -> Landscape:
+    """Draw a problem. Equal seeds give equal problems."""
+    rng = np.random.default_rng((seed, FAMILIES.index(family.removesuffix("-linear"))))
+    scores, costs = _effects(rng), 20.0 + _summed(np.exp(_table(rng)))
+    if family in ("pairs", "one", "three"):
+        scores = scores + _pairs(rng) * scores.std()
+    if family == "xor":
+        scores = scores + 2.0 * scores.std() * _xor(rng)
+    if family.startswith("stretched"):
+        costs = 25.0 * costs / np.median(costs)
+        cut = (_ALL[:, 0] == rng.integers(5)) & (_ALL[:, 3] == rng.integers(5))
+        cut |= (_ALL[:, [1, 2, 4]] == rng.integers(5, size=3)).all(axis=1)
+        costs = np.where(cut, 0.01 * np.exp(rng.random(len(cut))), costs)
+        scores = np.where(cut, scores.min() + 0.001 * (scores - scores.min()), scores)
+    columns = [1 / (1 + np.exp(-scores / 3))]
+    if family != "one":
+        columns.append(costs)
+    if family == "three":
+        columns.append(5.0 + _summed(np.exp(_table(rng))))
+    fails = np.zeros(len(_ALL), dtype=bool)
+    if family == "faults":
+        for slot, choice in zip(rng.choice(len(SLOTS), 2, replace=False), rng.choice([1, 2, 3, 4], 2), strict=True):
+            fails |= _ALL[:, slot] == choice
+    bounds: tuple[str, ...] = ()
+    feasible = ~fails
+    if family == "bound":
+        limit = round(float(np.quantile(costs, 0.05)), 6)
+        feasible, bounds = costs <= limit, (f"latency_ms<={limit!r}",)
+    names = ("score", "latency_ms", "peak_memory_bytes")[: len(columns)]
+    return Landscape(
+        name=family,
+        directions={name: "maximize" if name == "score" else "minimize" for name in names},
+        means=np.stack(columns, axis=1),
+        fails=fails,
+        bounds=bounds,
+        feasible=feasible,
+        noise=0.5 * float(columns[0].std()) if family == "noise" else 0.0,
+        linear=family.endswith("-linear"),
+        draw=np.random.default_rng((seed, 99)),
+    )
+
+
+def _table(rng: np.random.Generator) -> FloatArray:
+    """Draw a normal effect for each slot and choice, `(slots, choices)`."""
+    return rng.normal(size=(len(SLOTS), len(CHOICES)))
+
+
+def _summed(effects: FloatArray) -> FloatArray:
+    """Return the sum of the effects over the slots of every plan. An empty slot has none."""
+    effects = effects.copy()
+    effects[:, 0] = 0.0
+    return np.asarray(effects[np.arange(len(SLOTS)), _ALL].sum(axis=1))
+
+
+def _effects(rng: np.random.Generator) -> FloatArray:
+    """Return scores from an effect of each module, shared by the slots, and one of each module in each slot."""
+    return _summed(0.5 * rng.normal(size=len(CHOICES))[None, :] + 0.7 * _table(rng) + 0.3)
+
+
+def _pairs(rng: np.random.Generator) -> FloatArray:
+    """Return the sum of effects of every pair of slots, with unit variance over the plans."""
+    total = np.zeros(len(_ALL))
+    for a, b in itertools.combinations(range(len(SLOTS)), 2):
+        total += rng.normal(size=(len(CHOICES), len(CHOICES)))[_ALL[:, a], _ALL[:, b]]
+    return np.asarray((total - total.mean()) / total.std())
+
+
+def _xor(rng: np.random.Generator) -> FloatArray:
+    """Return 1 for plans of which exactly one of two drawn slots has a drawn choice, else 0."""
+    a, b = rng.choice(len(SLOTS), 2, replace=False)
+    return np.asarray((_ALL[:, a] == rng.integers(5)) ^ (_ALL[:, b] == rng.integers(5)), dtype=float)

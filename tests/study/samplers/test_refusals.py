@@ -1,0 +1,362 @@
+"""What `auto` learns from refusals, known values, noise and skewed costs, and what a search says of them."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import optuna
+import pytest
+from scipy.optimize import approx_fprime
+from scipy.stats import norm, yeojohnson
+
+import nasbench as nb
+from nasbench.errors import InputError
+from nasbench.library.plan import BARE, Plan
+from nasbench.objectives import parse_constraint
+from nasbench.runs.settings import SearchSettings
+from nasbench.runs.storage import quiet
+from nasbench.study.driver import order_note
+from nasbench.study.samplers import Knowledge, make_sampler
+from nasbench.study.samplers.gaussian import Hyper, Repeats, fit, negative_log_posterior
+from nasbench.study.samplers.history import read_history
+from nasbench.study.samplers.scales import Scale
+from nasbench.study.samplers.surrogate import Surrogate
+from nasbench.study.tabulation import tabulate
+from scripts.benchmarks.landscapes import BACKBONE, landscape
+from tests.study.samplers.test_samplers import resolved
+
+WANTED = {"accuracy": "maximize", "macs": "minimize"}
+SPACE = {"variants": ["se", "eca", "cbam", "coord_attention"], "slots": ["stage*"]}
+
+
+def score(plan):
+    price = {"se": 1.0, "eca": 2.0, "cbam": 4.0, "coord_attention": 8.0}
+    return {"accuracy": 0.5 + 0.01 * len(str(plan)), "macs": 10.0 + sum(price[m] for m in plan.values())}
+
+
+def search(out, evaluate=score, **more):
+    given = {"trials": 20, "seeds": 1, "seed": 0, "objectives": WANTED, **more}
+    return nb.search(SPACE, backbone=BACKBONE, evaluate=evaluate, out=out, **given)
+
+
+def study_of(rows, wanted=WANTED):
+    """A study with these evaluations, as a search writes them: (plan, state, values by name, epochs)."""
+    with quiet():
+        study = optuna.create_study(directions=list(wanted.values()))
+    space = resolved(3).parameters
+    there = {name: optuna.distributions.CategoricalDistribution(choices) for name, choices in space.items()}
+    for plan, state, values, *epochs in rows:
+        record = {"plan": Plan.of(plan).text, "state": state, "metrics": values, "fidelity": epochs[0] if epochs else 0}
+        done = state == "complete"
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=resolved(3).params(Plan.of(plan)), distributions=there,
+                state=optuna.trial.TrialState.COMPLETE if done else optuna.trial.TrialState.FAIL,
+                values=[values[name] for name in wanted] if done else None, user_attrs={"evaluation": record},
+            )
+        )  # fmt: skip
+    return study
+
+
+def history_of(knowledge, rows, wanted=WANTED):
+    return read_history(knowledge, study_of(rows, wanted), SimpleNamespace(number=len(rows)))
+
+
+# -- refusals are data ---------------------------------------------------------------------------------------------
+
+
+def test_a_rejected_plan_is_fitted_and_not_on_the_front():
+    knowledge = Knowledge(resolved(3), WANTED, bounds=[parse_constraint("macs<=20")])
+    rows = [
+        ({}, "complete", {"accuracy": 0.5, "macs": 10.0}),
+        ({"stage1": "se"}, "complete", {"accuracy": 0.6, "macs": 15.0}),
+        ({"stage2": "se"}, "rejected", {"accuracy": 0.7, "macs": 30.0}),
+        ({"stage3": "se"}, "failed", {}),
+    ]
+    history = history_of(knowledge, rows)
+    assert list(history.plans) == [BARE, Plan.of({"stage1": "se"})]
+    assert history.readings.values[:, 0].tolist() == [0.5, 0.6, 0.7]
+    assert [succeeded for _, succeeded in history.outcomes] == [True, True, True, False]
+    assert len(Surrogate(knowledge, history).front) == 2
+
+
+def test_a_plan_that_broke_its_bound_before_its_training_has_not_failed():
+    knowledge = Knowledge(resolved(3), WANTED, bounds=[parse_constraint("naswot>=5", ["naswot"])])
+    rows = [
+        ({}, "complete", {"accuracy": 0.5, "macs": 10.0, "naswot": 6.0}),
+        ({"stage1": "se"}, "rejected", {"naswot": 4.0}),
+    ]
+    history = history_of(knowledge, rows)
+    assert knowledge.names == ("accuracy", "macs", "naswot")
+    assert [succeeded for _, succeeded in history.outcomes] == [True]
+    assert history.readings.values[1, 2] == 4.0
+
+
+@pytest.mark.parametrize("text", ["macs<=20", "macs>=20", "accuracy>=0.55", "accuracy<=0.55", "macs<=2x"])
+def test_the_chance_of_a_bound_is_that_of_its_process(text):
+    bound = parse_constraint(text, None)
+    knowledge = Knowledge(resolved(3), WANTED, bounds=[bound])
+    rng = np.random.default_rng(0)
+    plans = [Plan({}), *[resolved(3).at(i) for i in range(1, 300, 23)]]
+    rows = [(p.text, "complete", {"accuracy": rng.uniform(0.4, 0.7), "macs": rng.uniform(10, 30)}) for p in plans]
+    surrogate = Surrogate(knowledge, history_of(knowledge, rows))
+    new = [resolved(3).at(i) for i in (7, 100, 340)]
+    mean, deviation = surrogate.predict(new)
+    column = 1 if bound.name == "macs" else 0
+    limit = bound.limit(rows[0][2])
+    if column == 1:
+        expected = norm.cdf((math.log(limit) - mean[:, 1]) / deviation[:, 1])
+    else:
+        expected = norm.cdf((limit + mean[:, 0]) / deviation[:, 0])  # the process is that of -accuracy
+    expected = 1 - expected if ">=" in text else expected
+    assert surrogate.chance(new) == pytest.approx(expected)
+
+
+def test_the_chance_of_success_is_that_of_a_process_on_success():
+    knowledge = Knowledge(resolved(3), WANTED)
+    plans = [resolved(3).at(i) for i in range(1, 340, 17)]
+    rows = [
+        (p.text, "failed", {}) if p.get("stage2") and "se" in p.text.split("stage2")[1] else
+        (p.text, "complete", {"accuracy": 0.5 + 0.01 * len(p), "macs": 10.0 + len(p)})
+        for p in plans
+    ]  # fmt: skip
+    assert {state for _, state, _ in rows} == {"failed", "complete"}
+    surrogate = Surrogate(knowledge, history_of(knowledge, rows))
+    new = [resolved(3).at(i) for i in (2, 50, 333)]
+    mean, deviation = surrogate.success.predict(knowledge.features(new))
+    assert surrogate.chance(new) == pytest.approx(norm.cdf((mean - 0.5) / deviation))
+
+
+def shares(family, sampler, seeds, tmp_path, trials=40):
+    for seed in range(seeds):
+        drawn = landscape(family, seed)
+        run = nb.search(
+            drawn.space, backbone=BACKBONE, evaluate=drawn.evaluate, objectives=drawn.directions, seeds=1, seed=seed,
+            constraints=list(drawn.bounds), sampler=sampler, trials=trials, out=tmp_path / f"{family}-{seed}",
+        )  # fmt: skip
+        yield drawn.shares([drawn.index(json.loads(text)) for text in run.trials()["plan"]])[-1]
+
+
+@pytest.mark.parametrize(("family", "least"), [("bound", 0.95), ("faults", 0.93)])
+def test_auto_reaches_the_front_behind_refusals(family, least, tmp_path):
+    """Before refusals were data, `auto` had .68 behind the bound and .94 beside faults after 40 evaluations."""
+    assert np.mean(list(shares(family, "auto", 1, tmp_path))) > least
+
+
+def test_a_bound_on_a_value_that_is_no_objective_holds(tmp_path):
+    def evaluate(plan):
+        return {**score(plan), "heat": float(len(plan))}
+
+    run = search(tmp_path / "r", evaluate, constraints=["heat<=1"])
+    rows = run.trials()
+    assert set(rows[rows["state"] == "rejected"]["reason"].str.split(" breaks ").str[1].str.split(" ").str[0]) == {
+        "heat<=1"
+    }
+    assert (rows[rows["state"] == "complete"]["heat"] <= 1).all()
+
+
+def test_a_bare_backbone_that_breaks_a_bound_stays_the_reference(tmp_path):
+    events = []
+    run = search(tmp_path / "r", constraints=["accuracy>=0.55"], on_event=lambda e: events.append(e.message))
+    rows = run.trials()
+    assert rows["state"].iloc[0] == "complete"
+    assert rows["reason"].iloc[0] == "accuracy 0.52 breaks accuracy>=0.55 (limit 0.55)"
+    assert "it stays the reference" in " ".join(events)
+    assert len(rows) == 20
+    compared = run.finalists().set_index("plan_hash")
+    assert compared["breaks"].ne("").sum() == 1
+    assert not compared.loc[BARE.hash, "on_front"]
+    assert compared.loc[BARE.hash, "probability"] == 0
+    assert set(run.front()["breaks"]) == {""}
+    search(tmp_path / "r", constraints=["accuracy>=0.55"], trials=22)  # an infeasible bare backbone also resumes
+
+
+# -- known values --------------------------------------------------------------------------------------------------
+
+
+def test_known_values_are_exact_and_rejected_plans_are_not_asked(tmp_path):
+    asked = []
+
+    def evaluate(plan):
+        asked.append(plan)
+        return {"accuracy": score(plan)["accuracy"]}
+
+    def known(plan):
+        return {"macs": score(plan)["macs"]}
+
+    run = search(tmp_path / "r", evaluate, known=known, constraints=["macs<=16"], sampler="random", trials=40)
+    rows = run.trials()
+    allowed = rows[rows["state"] == "complete"]
+    assert all(known(plan)["macs"] <= 16 for plan in asked)
+    assert len(asked) == len(allowed)
+    assert allowed["macs"].tolist() == [known(json.loads(text))["macs"] for text in allowed["plan"]]
+    assert run.config["identity"] == search(tmp_path / "s", constraints=["macs<=16"]).config["identity"]
+
+
+def test_known_equals_what_a_table_of_the_same_values_gives(tmp_path):
+    space = {"variants": ["se", "eca"], "slots": ["stage1", "stage2", "stage3"]}
+    given = {"backbone": BACKBONE, "evaluate": score, "objectives": WANTED, "seeds": 1}
+    tabulate(space, out=tmp_path / "t.parquet", **given)
+    table = nb.search(task=f"table:{tmp_path}/t.parquet", objectives=WANTED, trials=16, seeds=1, out=tmp_path / "a")
+    known = {"known": lambda plan: {"macs": score(plan)["macs"]}}
+    asked = nb.search(space, **given, **known, trials=16, out=tmp_path / "b")
+    assert asked.trials()["plan"].tolist() == table.trials()["plan"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        (lambda plan: 3, "known returned int"),
+        (lambda plan: {"macs": math.nan}, "not finite: macs"),
+        (lambda plan: {"macs": "many"}, "not numbers"),
+        (lambda plan: {"macs": 1.0}, "known said that macs is 1, but the evaluation returned 10"),
+    ],
+)
+def test_wrong_known_values_are_named(known, told, tmp_path):
+    with pytest.raises(InputError, match=told):
+        search(tmp_path / "r", known=known)
+
+
+def test_known_is_refused_where_plans_are_trained(tmp_path):
+    with pytest.raises(InputError, match="leave known out"):
+        nb.search(SPACE, backbone=BACKBONE, known=lambda plan: {"macs": 1.0}, out=tmp_path / "r")
+
+
+# -- noise ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_mean_of_repeats_has_less_noise():
+    """Unit prior, noise 1: one observation of 2 (centred on 0) gives 2/2 = 1, the mean of four gives 2/(1 + 1/4)."""
+    hyper = Hyper((1e-12,), interaction=1.0, length=1e-3, noise=1.0)
+    points = [np.array([[0.0], [50.0]])]
+    for count, expected in ((1.0, 1.0), (4.0, 1.6)):
+        repeats = Repeats(np.array([count, count]))
+        mean, _ = fit(points, np.array([2.0, -2.0]), hyper, optimise=False, repeats=repeats).predict([points[0][:1]])
+        assert mean == pytest.approx([expected], rel=1e-6)
+
+
+def test_the_gradient_with_repeats_is_that_of_the_value():
+    rng = np.random.default_rng(3)
+    block = rng.normal(size=(9, 2))
+    distance = ((block[:, None] - block[None]) ** 2).sum(-1)
+    start = Hyper((0.5,), 0.3, 1.2, 0.1).to_logs()
+    repeats = Repeats(np.array([3.0, 1, 1, 2, 1, 1, 1, 1, 1]), squares=0.7, freedom=3.0)
+    arguments = ([block @ block.T], distance, rng.normal(size=9), start, repeats)
+    at = start + 0.2 * rng.normal(size=start.size)
+    numeric = approx_fprime(at, lambda logs: negative_log_posterior(logs, *arguments)[0], 1e-6)
+    assert negative_log_posterior(at, *arguments)[1] == pytest.approx(numeric, rel=1e-3, abs=1e-4)
+
+
+def test_repeats_tell_the_noise():
+    """Seven distinct points cannot separate noise from effects; 200 degrees of freedom of variance .25 can."""
+    rng = np.random.default_rng(0)
+    block, targets = rng.normal(size=(7, 2)), rng.normal(size=7)
+    targets /= targets.std()
+    repeats = Repeats(np.ones(7), squares=50.0, freedom=200.0)
+    assert fit([block], targets, Hyper((0.5,)), repeats=repeats).hyper.noise == pytest.approx(0.25, rel=0.1)
+
+
+def test_the_front_is_that_of_posterior_means_and_repeats_are_averaged():
+    plan = Plan.of({"stage1": "se"})
+    knowledge = Knowledge(resolved(3), WANTED, repeats={plan: [{"accuracy": 0.8, "macs": 11.0}]})
+    rows = [
+        (resolved(3).at(i).text, "complete", {"accuracy": 0.5 + 0.1 * (i % 3), "macs": 11.0}) for i in range(2, 300, 29)
+    ]
+    rows.append((plan.text, "complete", {"accuracy": 0.6, "macs": 11.0}))
+    history = history_of(knowledge, rows)
+    assert history.readings.values[-1].tolist() == [0.7, 11.0]
+    assert history.readings.counts[-1] == 2
+    assert history.readings.squares[-1] == pytest.approx([0.02, 0.0])
+    surrogate = Surrogate(knowledge, history)
+    assert surrogate.front == pytest.approx(surrogate.predict(history.plans)[0])
+    assert np.ptp(surrogate.front[:, 0]) < np.ptp(history.values[:, 0])
+
+
+# -- scales --------------------------------------------------------------------------------------------------------
+
+
+def test_costs_are_logarithmic_unless_skewed_or_not_positive():
+    even = np.exp(np.random.default_rng(0).normal(size=200))
+    assert Scale.of_cost(even).power is None
+    stretched = np.concatenate([25 * np.exp(0.2 * np.random.default_rng(0).normal(size=95)), np.full(5, 0.01)])
+    for values in (stretched, np.append(even, 0.0), np.append(even, -1.0)):
+        scale = Scale.of_cost(values)
+        assert scale.power is not None
+        assert np.isfinite(scale(values)).all()
+        assert (np.diff(scale(np.sort(values))) >= 0).all()
+        assert scale(values) == pytest.approx(yeojohnson(values / scale.unit, scale.power))
+        assert Scale.of_cost(1e6 * values)(1e6 * values) == pytest.approx(scale(values), rel=1e-4)
+    # the gap between the cheapest plans and the others is no more than a few times the spread of the others
+    scaled = Scale.of_cost(stretched)(stretched)
+    assert (scaled[:95].min() - scaled[95:].max()) < 3 * np.ptp(scaled[:95])
+
+
+@pytest.mark.parametrize("values", [[], [3.0], [2.0, 2.0], [0.0, 0.0, 0.0], [0.0, 0.0, 5.0]])
+def test_few_and_equal_costs_have_a_scale(values):
+    assert np.isfinite(Scale.of_cost(np.array(values))(np.array([*values, 1.0]))).all()
+
+
+def test_a_cost_of_zero_is_no_trouble(tmp_path):
+    run = search(tmp_path / "r", lambda plan: {**score(plan), "macs": float(len(plan))}, trials=12)
+    assert (run.trials()["state"] == "complete").all()
+
+
+# -- several workers, halving, random ------------------------------------------------------------------------------
+
+
+def test_proposals_depend_on_the_seed_and_the_order_of_finishing_alone():
+    """Three proposals at once; the middle one finishes first."""
+
+    def plans():
+        space, knowledge = resolved(3), Knowledge(resolved(3), WANTED)
+        rows = [(space.at(i).text, "complete", {"accuracy": 0.5 + i / 1e3, "macs": 9.0 + i}) for i in range(1, 300, 37)]
+        study, asked, found = study_of(rows), [], []
+        there = {n: optuna.distributions.CategoricalDistribution(c) for n, c in space.parameters.items()}
+        with quiet():
+            for _ in range(4):
+                while len(asked) < 3:
+                    study.sampler = make_sampler("auto", seed=0, number=len(study.trials), knowledge=knowledge)
+                    asked.append(study.ask(there))
+                    found.append(space.plan(asked[-1].params))
+                done = asked.pop(1)
+                plan = space.plan(done.params)
+                values = {"accuracy": 0.5 + len(plan.text) / 1e3, "macs": 10.0 + len(plan)}
+                done.set_user_attr("evaluation", {"plan": plan.text, "state": "complete", "metrics": values})
+                study.tell(done, list(values.values()))
+        return found
+
+    first = plans()
+    assert len(set(first)) == len(first)
+    assert plans() == first
+
+
+def test_random_draws_plans(tmp_path):
+    """Of slots with five choices, a fifth is empty: 60 plans of 8 slots, .2 ± .018; parameters drawn gave .47."""
+    run = search(tmp_path / "r", sampler="random", trials=66)
+    empty = [8 - len(Plan.of(text)) for text in run.trials()["plan"]][6:]
+    assert np.mean(empty) / 8 == pytest.approx(0.2, abs=0.06)
+
+
+def test_short_trainings_inform_the_model_of_the_full_budget():
+    """Accuracy grows by .1 with the epochs, and `se` adds .2. Only two plans were trained in full."""
+    space, rows = resolved(3), []
+    for index, i in enumerate(range(1, 340, 15)):
+        plan = space.at(i)
+        worth = 0.4 + 0.2 * ("se" in plan.typed)
+        rows.append((plan.text, "rejected", {"accuracy": worth, "macs": 10.0 + index}, 3))
+    rows += [
+        ({}, "complete", {"accuracy": 0.5, "macs": 9.0}, 27),
+        ({"stage1": "eca"}, "complete", {"accuracy": 0.5, "macs": 9.5}, 27),
+    ]
+    knowledge = Knowledge(space, WANTED)
+    history = history_of(knowledge, rows)
+    mean, _ = Surrogate(knowledge, history).predict([Plan.of({"stage2": "se"}), Plan.of({"stage2": "eca"})])
+    assert -mean[0, 0] > -mean[1, 0] + 0.1
+    assert -mean[1, 0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_search_with_workers_says_that_their_order_matters():
+    for sampler, workers, told in (("tpe", 2, True), ("auto", 3, True), ("tpe", 1, False), ("random", 2, False)):
+        note = order_note(SearchSettings(sampler=sampler, workers=workers))
+        assert ("another run with this seed can propose other plans" in note) == told
