@@ -4,7 +4,7 @@ arXiv:2006.07733).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class BYOL(Pretext):
         flip: Whether images are mirrored left to right.
     """
 
-    recipe = {"epochs": 10, "batch_size": 64}
+    recipe: ClassVar = {"epochs": 10, "batch_size": 64}
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ arXiv:1911.05722).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +58,7 @@ class MoCo(Pretext):
         flip: Whether images are mirrored left to right.
     """
 
-    recipe = {"epochs": 10, "batch_size": 64}
+    recipe: ClassVar = {"epochs": 10, "batch_size": 64}
     queue: Tensor
     place: Tensor
 

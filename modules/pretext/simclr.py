@@ -4,7 +4,7 @@ arXiv:2002.05709).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,8 @@ class SimCLR(Pretext):
     """Tell the two views of an image from the views of the other images of the batch.
 
     .. math:: z = W_2\\, \\mathrm{ReLU}(W_1 h),\\quad
-              \\ell_{ij} = -\\log \\frac{\\exp(\\cos(z_i, z_j) / \\tau)}{\\sum_{k \\ne i} \\exp(\\cos(z_i, z_k) / \\tau)}
+              \\ell_{ij} = -\\log \\frac{\\exp(s_{ij} / \\tau)}{\\sum_{k \\ne i} \\exp(s_{ik} / \\tau)},\\quad
+              s_{ij} = \\cos(z_i, z_j)
 
     The loss is the mean of ℓ over all 2B views, where j is the other view of the image of i. The official code adds the
     means of both directions, which is twice this value. As in it, a batch norm follows each linear layer of the
@@ -45,7 +46,7 @@ class SimCLR(Pretext):
         flip: Whether images are mirrored left to right.
     """
 
-    recipe = {"epochs": 10, "batch_size": 64}
+    recipe: ClassVar = {"epochs": 10, "batch_size": 64}
 
     def __init__(
         self, channels: int, *, temperature: float = 0.5, width: int = 128, crop: float = 0.08, flip: bool = True

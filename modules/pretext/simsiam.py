@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ class SimSiam(Pretext):
         flip: Whether images are mirrored left to right.
     """
 
-    recipe = {"epochs": 10, "batch_size": 64}
+    recipe: ClassVar = {"epochs": 10, "batch_size": 64}
     constant_rate = ("predictor",)
 
     def __init__(

@@ -234,7 +234,7 @@ class Registry(Generic[T]):
 
 
 MODULES: Registry[ModuleSpec] = Registry("module")
-"""All registered modules, fusions, necks, heads and pretexts. Ask `nasbench.library.modules`, which loads the built-ins first."""
+"""All registered modules of every kind. Ask `nasbench.library.modules`, which loads the built-ins first."""
 
 
 def register_module(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +42,7 @@ def other_logits(similarity: Tensor) -> Tensor:
 
 
 def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
-    """Return 2 − 2cos of each pair of rows, `(B, D)` and `(B, D)` to `(B,)`. It is the squared distance of unit rows."""
+    """Return 2 − 2cos of each pair of rows, `(B, D)` each, to `(B,)`: the squared distance of unit rows."""
     return 2.0 - 2.0 * F.cosine_similarity(first, second, dim=-1)
 
 
@@ -54,6 +55,6 @@ def mlp(widths: Sequence[int], *, bias: bool = True, last_bias: bool = True) -> 
         last_bias: Whether the last layer has a bias.
     """
     layers: list[nn.Module] = []
-    for before, after in zip(widths[:-2], widths[1:-1], strict=True):
+    for before, after in pairwise(widths[:-1]):
         layers += [nn.Linear(before, after, bias=bias), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1], bias=last_bias))

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from nasbench.backbones.insertion import frozen_norms
 from nasbench.errors import EvaluationError, InputError, out_of_memory
+from nasbench.ops.pretext import Progress
 from nasbench.tasks import Task, apply, item_count, map_tensors
 from nasbench.tasks.recipe import Recipe
-from nasbench.ops.pretext import Progress
 from nasbench.training.optimisation import all_finite, as_float, autocast, aux_loss, cut, grouped, mixing, schedule
 from nasbench.training.pretexts import Learner, PretextTask, validate_features
 from nasbench.training.techniques import applied, check_model, check_task, clip_of, groups_of

@@ -18,6 +18,7 @@ from nasbench.training.pretexts.learner import ITEMS, LABELS, Learner
 __all__ = ["PretextTask"]
 
 _LABELLED = ("classification", "series-classification")
+_CURVE = 5  # validations in a training
 _KINDS = (*_LABELLED, "forecasting")
 
 
@@ -73,7 +74,9 @@ class PretextTask(Task):
         self.metric = next(iter(self.metrics))
         self.notes = (*data.notes, self._note())
         # Validated after every epoch, so that kNN by epoch is recorded.
-        self.recipe = data.recipe.with_settings({"validate_every": 1, **cls.recipe})
+        usual = data.recipe.with_settings(cls.recipe)
+        # Validated several times, so that a curve of kNN is recorded. It takes about as long as an epoch of training.
+        self.recipe = usual.with_settings({"validate_every": max(1, usual.epochs // _CURVE)})
 
     def _note(self) -> str:
         judged = (

@@ -51,8 +51,8 @@ def check_flow(names: Sequence[str], task: Task) -> None:
     """Check that proxies make sense for the models of a task.
 
     Raises:
-        InputError: If `synflow` is among them, but a head ends the models, so that they return several tensors. If `zico` is
-            among them, but a pretext is learnt, whose loss is not one of a model's outputs.
+        InputError: If `synflow` is among them, but a head ends the models, so that they return several tensors. If
+            `zico` is among them, but a pretext is learnt, whose loss is not one of a model's outputs.
     """
     if "zico" in names and isinstance(task, PretextTask):
         raise InputError(
