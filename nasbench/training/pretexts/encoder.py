@@ -137,10 +137,22 @@ def encoder_of(model: nn.Module, form: Form, input_size: Sequence[int]) -> HostE
         size = "no map" if slot is None else f"maps of size {'x'.join(map(str, slot.size))}"
         raise UnsupportedError(f"it needs one vector for each of {input_size[0]} time steps, and the host has {size}")
     inside = next((s for s in slots_of(model) if s.name == _INPUT_LAYER and s.size == slot.size), None)
-    fits = inside is not None and inside.layout == "NLC"
-    return HostEncoder(
-        model, _Place(slot.module, index=slot.index, form=slot.format), inside.module if inside and fits else ""
-    )
+    path = inside.module if inside is not None and inside.layout == "NLC" else ""
+    encoder = HostEncoder(model, _Place(slot.module, index=slot.index, form=slot.format), path)
+    shorter = max(2, input_size[0] // 2)
+    if _length(encoder, (shorter, *input_size[1:])) != shorter:
+        raise UnsupportedError("it needs one vector for each time step of a series of any length, and the host has not")
+    return encoder
+
+
+def _length(encoder: HostEncoder, size: Sequence[int]) -> int | None:
+    """Return the number of vectors of an item of another size. None if the host does not run at this size."""
+    try:
+        with torch.no_grad(), torch.device("meta"):
+            features = meta_copy(encoder)(torch.zeros(BATCH, *size))
+    except Exception:  # a host for one length can raise anything
+        return None
+    return features.shape[2] if features.ndim == 3 and len(features) == BATCH else None
 
 
 def width_of(encoder: HostEncoder, input_size: Sequence[int]) -> int:

@@ -32,12 +32,16 @@ def check_host(model: nn.Module, backbone: str, task: PretextTask) -> None:
         InputError: If it cannot. The message names the built-in hosts that fit.
     """
     try:
-        task.learner(model, 0)
+        encoder_of(model, task.needs, task.input_size)
     except UnsupportedError as error:
         fitting = ", ".join(hosts_for(task)) or "none of the built-in ones"
         raise InputError(
             f"learn={task.learn} does not fit backbone {backbone!r}: {error}; hosts for {task.name} that fit: {fitting}"
         ) from None
+    try:
+        task.learner(model, 0)
+    except UnsupportedError as error:  # not because of the host, but of its width or of the number of items
+        raise InputError(f"learn={task.learn}: {error}") from None
 
 
 def hosts_for(task: PretextTask) -> list[str]:

@@ -40,7 +40,7 @@ class PretextTask(Task):
         InputError: If the pretext does not fit the data.
     """
 
-    augmentations = ("none",)  # the views of the pretext take their place
+    augmentations = ("none",)
 
     def __init__(self, data: Task, learn: str) -> None:
         spec = spec_of(learn)
@@ -89,6 +89,11 @@ class PretextTask(Task):
             f"learnt without labels by {self.learn}: {judged}. The last layer of each model is not trained; the "
             "features before it are what was learnt"
         )
+
+    def check_augmentation(self, augmentation: str) -> None:
+        """Raise `InputError` for any augmentation."""
+        if augmentation != "none":
+            raise InputError(f"augmentation={augmentation}: the views of {self.learn} take its place; leave it out")
 
     def learner(self, model: nn.Module, seed: int) -> Learner:
         """Return what is trained for a host.
