@@ -67,7 +67,8 @@ class SimCLR(Pretext):
 
     def loss(self, outputs: Any) -> Tensor:
         """Return NT-Xent of the projections."""
-        return nt_xent(*outputs, self.temperature)
+        first, second = outputs
+        return nt_xent(first, second, self.temperature)
 
     def project(self, features: Tensor) -> Tensor:
         """Return the projections `(B, width)` of features `(B, C)`."""

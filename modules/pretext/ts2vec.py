@@ -75,7 +75,8 @@ class TS2Vec(Pretext):
 
     def loss(self, outputs: Any) -> Tensor:
         """Return the mean over all levels of instance and temporal contrast."""
-        return hierarchical_contrast(*outputs, self.alpha)
+        first, second = outputs
+        return hierarchical_contrast(first, second, self.alpha)
 
     def kept(self, encoder: nn.Module) -> nn.Module:
         """Return the host with the mean of the weights of all steps."""

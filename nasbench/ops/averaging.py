@@ -64,8 +64,8 @@ class MeanCopy(_Copy):
         share = 1.0 / int(self.count)
         for own, other in zip(self.module.parameters(), source.parameters(), strict=True):
             own.lerp_(other.detach(), share)
-        for own, other in zip(self.module.buffers(), source.buffers(), strict=True):
-            own.copy_(other)
+        for kept, now in zip(self.module.buffers(), source.buffers(), strict=True):
+            kept.copy_(now)
 
 
 def base_momentum(steps: int, *, least: float = 0.9, most: float = 0.996) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nasbench.backbones import Slot
 from nasbench.backbones.insertion import host_of, slots_of
 from nasbench.backbones.layout import MapFormat
 from nasbench.backbones.tracing import BATCH, meta_copy
@@ -161,11 +162,12 @@ def width_of(encoder: HostEncoder, input_size: Sequence[int]) -> int:
         return int(meta_copy(encoder).eval()(torch.zeros(BATCH, *input_size)).shape[1])
 
 
-def _last_slot(model: nn.Module) -> Any:
+def _last_slot(model: nn.Module) -> Slot | None:
     """Return the slot of the last stage, or the last slot of a host without stages. None if there is none."""
     slots = slots_of(model)
     stages = [slot for slot in slots if slot.name.startswith("stage") and "." not in slot.name]
-    return (stages or list(slots) or [None])[-1]
+    last = stages or list(slots)
+    return last[-1] if last else None
 
 
 def _classifier(model: nn.Module, input_size: Sequence[int]) -> str | None:

@@ -65,7 +65,7 @@ class PretextTask(Task):
                     f"which has {data.splits[split]}"
                 )
         self.data, self.learn, self.needs, self.reads = data, learn, cls.needs, cls.reads
-        self.labelled = data.kind in _LABELLED
+        self.labelled = self.has_items = data.kind in _LABELLED
         if LABELS in cls.reads and not self.labelled:
             raise InputError(f"learn={learn}: {spec.name} reads some labels, and the items of {data.name} have none")
         self.name, self.kind, self.input_size, self.any_size = data.name, data.kind, data.input_size, data.any_size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,12 +52,12 @@ def validate_features(
     if learner is not None:
         metrics |= _pretext_loss(learner, task, split, device, batch_size=batch_size, amp=amp)
 
-    def features(of: str) -> tuple[Tensor, Any]:
-        found, labels = [], []
+    def features(of: str) -> tuple[Tensor, Tensor | None]:
+        found, labels = list[Tensor](), list[Tensor]()
         for x, y in task.data.eval_batches(of, batch_size, device=device):
             with autocast(device, amp):
                 found.append(encoder(x).cpu())
-            labels.append(y.cpu() if task.labelled else None)
+            labels += [y.cpu()] if task.labelled else []
             if on_batch is not None:
                 on_batch()
         return torch.cat(found), torch.cat(labels) if task.labelled else None
@@ -76,6 +75,7 @@ def validate_features(
     correct = None
     if task.labelled:
         known, labels = features("train")
+        assert labels is not None and truth is not None
         correct = (weighted_knn(known, labels, wanted) == truth).double().numpy()
         probed = linear_probe(known, labels, wanted) == truth
         metrics = {"knn_accuracy": float(correct.mean()), "probe_accuracy": float(probed.double().mean()), **metrics}
