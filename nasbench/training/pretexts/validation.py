@@ -75,7 +75,8 @@ def validate_features(
     correct = None
     if task.labelled:
         known, labels = features("train")
-        assert labels is not None and truth is not None
+        assert labels is not None
+        assert truth is not None
         correct = (weighted_knn(known, labels, wanted) == truth).double().numpy()
         probed = linear_probe(known, labels, wanted) == truth
         metrics = {"knn_accuracy": float(correct.mean()), "probe_accuracy": float(probed.double().mean()), **metrics}
