@@ -193,7 +193,7 @@ class EvaluationError(NasbenchError):
 
     Args:
         reason: One line for the `reason` column.
-        kind: One of the words "nan", "out_of_memory", "exception", "timeout", "constraint".
+        kind: One of the words "nan", "out_of_memory", "exception", "timeout", "constraint", "collapsed".
     """
 
     def __init__(self, reason: str, kind: str = "exception") -> None:

@@ -70,6 +70,15 @@ def test_the_page_on_heads_runs_as_written(clean_registry):
     assert "my_head" in nb.list_modules(kind="head")
 
 
+def test_the_page_on_pretexts_runs_as_written(clean_registry):
+    together = {}
+    for language, code in blocks(ROOT / "docs" / "pretexts.md"):
+        if language == "python":
+            exec(compile(code, "pretexts.md", "exec"), together)
+    assert "my_pretext" in nb.list_modules(kind="pretext")
+    assert together["result"].metrics["knn_accuracy"] > 0.5
+
+
 def test_the_page_on_searching_runs_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     nb.search(

@@ -1,4 +1,4 @@
-"""Commands on the library: list its modules and heads, show one of them."""
+"""Commands on the library: list its modules, heads and pretexts, show one of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def modules(
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the modules of the library with properties and costs, and the heads with their tasks.
+    """List the modules of the library with properties and costs, the heads with their tasks, and the pretexts.
 
     The table also says whether torch can compile and export each module. `nasbench show` and --json name the
     paper of each.
@@ -36,15 +36,15 @@ def modules(
 
     load_plugins(modules)
     specs = library.module_specs(pattern, property=property, dims=dims)
-    heads = library.module_specs(pattern, property=property, dims=dims, kind="head")
-    if not specs and not heads:
-        known = [*library.list_modules(), *library.list_modules(kind="head")]
+    apart = {kind: library.module_specs(pattern, property=property, dims=dims, kind=kind) for kind in library.APART}
+    if not specs and not any(apart.values()):
+        known = [name for kind in (None, *library.APART) for name in library.list_modules(kind=kind)]
         near = [] if pattern in known else nearest(pattern, known)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise NothingMatched(f"no module matches {pattern!r} with these filters; {hint}`nasbench modules` lists all")
     rows = catalogue.overview(specs)
     if as_json:
-        console.print_json("modules", [*rows, *catalogue.overview(heads)])
+        console.print_json("modules", [*rows, *(row for found in apart.values() for row in catalogue.overview(found))])
         return
     if specs:
         console.print_table(*catalogue.table(rows, console.width()))
@@ -53,8 +53,10 @@ def modules(
             f"params and MACs at C={catalogue.DEFAULT_CHANNELS} on a map of 16x16, or a sequence of 96\n"
             f"{len(specs)} modules; `nasbench show NAME` shows one in full"
         )
-    if heads:
-        console.print_table(*catalogue.heads_table(heads))
+    if apart["head"]:
+        console.print_table(*catalogue.heads_table(apart["head"]))
+    if apart["pretext"]:
+        console.print_table(*catalogue.pretexts_table(apart["pretext"]))
 
 
 @app.command()

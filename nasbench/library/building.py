@@ -101,4 +101,6 @@ def _alone(name: str) -> str:
         return f"{name} is a neck, which joins all levels of a pyramid: it goes into the slot `neck` of a dense host"
     if kind == "head":
         return f"{name} is a head, which ends a network: give it as `head=`"
+    if kind == "pretext":
+        return f"{name} is a pretext, which trains a network: give it as `learn=`"
     return f"{name} cannot stand alone in an expression"

@@ -286,6 +286,8 @@ class _Parser:
         spec = module_spec(name)
         if spec.kind in ("neck", "head") and depth > 0:
             raise self.fault(node, f"{name} is a {spec.kind}, which takes a whole pyramid: it stands alone")
+        if spec.kind == "pretext" and depth > 0:
+            raise self.fault(node, f"{name} is a pretext, which trains a whole network: give it as `learn=`")
         hyper = self.hyper(spec, call)
         branches = [self.expression(argument, depth + 1) for argument in call.args] if call else []
         if spec.kind == "fusion":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nasbench.errors import InputError, UnknownNameError, UnsupportedError
 from nasbench.library import plugins
@@ -15,7 +15,12 @@ from nasbench.library.registry import MODULES, ModuleSpec, property_name
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["create_head", "create_module", "list_modules", "module_spec", "module_specs"]
+    from nasbench.ops.pretext import Pretext
+
+__all__ = ["APART", "create_head", "create_module", "create_pretext", "list_modules", "module_spec", "module_specs"]
+
+APART = ("head", "pretext")
+"""Kinds of modules that do not go into a network, so that lists name them only on request."""
 
 
 def module_spec(name: str) -> ModuleSpec:
@@ -59,7 +64,7 @@ def module_specs(
         if fnmatch.fnmatchcase(spec.name, pattern)
         and (wanted is None or spec.has(wanted))
         and (dims is None or dims in spec.dims)
-        and (spec.kind != "head" if kind is None else spec.kind == kind)
+        and (spec.kind not in APART if kind is None else spec.kind == kind)
     ]
 
 
@@ -73,7 +78,8 @@ def list_modules(
         property: List only modules that declare this property: locality, globality, sparsity, multiscale, or
             complexity (a cost at most linear in the number of positions).
         dims: List only modules for maps with this number of spatial dimensions, 1 or 2.
-        kind: "module", "fusion", "neck" or "head". None means the first three, which go into networks. A head ends one.
+        kind: "module", "fusion", "neck", "head" or "pretext". None means the first three, which go into networks. A
+            head ends one, and a pretext trains one.
 
     Raises:
         UnknownNameError: If `property` is not one of the five.
@@ -109,8 +115,8 @@ def create_module(
 
     Raises:
         UnknownNameError: If the name or a hyper-parameter does not exist.
-        UnsupportedError: If the module does not support these channels, dims or values, or if it is a head, for which
-            there is `create_head`.
+        UnsupportedError: If the module does not support these channels, dims or values, or if it is a head or a
+            pretext, for which there are `create_head` and `create_pretext`.
 
     Example:
         >>> import nasbench as nb
@@ -120,6 +126,8 @@ def create_module(
     spec = module_spec(name)
     if spec.kind == "head":
         raise UnsupportedError(f"{name} is a head, which ends a network; `create_head` builds it for a task")
+    if spec.kind == "pretext":
+        raise UnsupportedError(f"{name} is a pretext, which trains a network; `create_pretext` builds it for a host")
     hyper = _checked_hyper(spec, hyper)
     if dims is None:
         dims = 2 if 2 in spec.dims else spec.dims[0]
@@ -187,6 +195,38 @@ def create_head(
     return _build(spec, counts, {**passed, **_checked_hyper(spec, hyper)})
 
 
+def create_pretext(name: str, channels: int, *, items: int, input_size: Sequence[int], **hyper: Any) -> Pretext:
+    """Create a pretext of the library.
+
+    Args:
+        name: The pretext's registry name.
+        channels: Width C of the features of the host.
+        items: Number of training items.
+        input_size: Size of one input: `(3, H, W)` or `(L, D)`.
+        **hyper: The pretext's own hyper-parameters.
+
+    Returns:
+        An `nn.Module` as `nasbench.ops.pretext.Pretext` describes it.
+
+    Raises:
+        UnknownNameError: If the name or a hyper-parameter does not exist.
+        UnsupportedError: If it is not a pretext, or does not support these values.
+
+    Example:
+        >>> from nasbench.library.modules import create_pretext
+        >>> create_pretext("simclr", 64, items=360, input_size=(3, 64, 64)).temperature
+        0.5
+    """
+    spec = module_spec(name)
+    if spec.kind != "pretext":
+        known = ", ".join(list_modules(kind="pretext"))
+        raise UnsupportedError(f"{name} is a {spec.kind}, not a pretext; the pretexts are {known}")
+    socket: dict[str, Any] = {"items": items, "input_size": tuple(input_size)}
+    passed = {key: value for key, value in socket.items() if key in spec.socket}
+    built = _build(spec, _checked_channels(spec, channels), {**passed, **_checked_hyper(spec, hyper)})
+    return cast("Pretext", built)
+
+
 def _build(spec: ModuleSpec, channels: int | list[int], passed: dict[str, Any]) -> nn.Module:
     try:
         return spec.cls(channels, **passed)
@@ -199,7 +239,7 @@ def _build(spec: ModuleSpec, channels: int | list[int], passed: dict[str, Any]) 
 
 
 def _word(spec: ModuleSpec) -> str:
-    return "head" if spec.kind == "head" else "module"
+    return spec.kind if spec.kind in APART else "module"
 
 
 def _checked_hyper(spec: ModuleSpec, hyper: dict[str, Any]) -> dict[str, Any]:

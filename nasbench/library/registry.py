@@ -31,13 +31,17 @@ PROPERTIES = ("locality", "globality", "sparsity", "multiscale", "complexity")
 HEAD_TASKS = ("classification", "segmentation", "point_segmentation", "detection", "super-resolution")
 """The kinds of tasks that a head can serve."""
 
-Kind = Literal["module", "fusion", "neck", "head"]
+Kind = Literal["module", "fusion", "neck", "head", "pretext"]
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?\Z")
 _SOCKET = ("channels", "dims", "inputs")  # constructor arguments that depend on the slot, not on the user
-_HEAD_SOCKET = ("channels", "num_classes", "scale", "strides")  # those of a head. The host and the task decide them
+# Those of a head and of a pretext. The host and the data decide them.
+_GIVEN_SOCKETS = {
+    "head": ("channels", "num_classes", "scale", "strides"),
+    "pretext": ("channels", "items", "input_size"),
+}
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,16 @@ class ModuleSpec:
     Attributes:
         name: The registry name, as typed in expressions.
         kind: "module" (from one map to one map of the same shape), "fusion" (from several maps to one), "neck" (from a
-            pyramid to a pyramid) or "head" (from a pyramid to the output of a task).
+            pyramid to a pyramid), "head" (from a pyramid to the output of a task) or "pretext" (a way to learn without
+            labels).
         properties: Declared properties, a subset of `PROPERTIES[:4]`.
         cost_order: How the cost grows with the number of positions N: 1 means linearly, 2 quadratically.
         paper: The source: authors, title, venue, year and arXiv id.
-        dims: Numbers of spatial dimensions that the module supports, a subset of (1, 2).
+        dims: Numbers of spatial dimensions that the module supports, a subset of (1, 2). For a pretext, those of the
+            data: 1 for series, 2 for images.
         hyperparameters: The keywords of the constructor, without those that depend on the slot.
         socket: Which keywords the constructor has: of `dims` and `inputs`, or, in a head, of `num_classes`, `scale`
-            and `strides`.
+            and `strides`, or, in a pretext, of `items` and `input_size`.
         home: The class, as "module:name". "" if only the declaration is known (`Registry.declare`).
         doc: The docstring of the class.
         starts_as_identity: Whether the module computes `f(x) == x` bit for bit before training. For a fusion, whether
@@ -228,7 +234,7 @@ class Registry(Generic[T]):
 
 
 MODULES: Registry[ModuleSpec] = Registry("module")
-"""All registered modules, fusions, necks and heads. Ask `nasbench.library.modules`, which loads the built-ins first."""
+"""All registered modules of every kind. Ask `nasbench.library.modules`, which loads the built-ins first."""
 
 
 def register_module(
@@ -261,6 +267,8 @@ def register_module(
     `strides`, which have no default. It has three methods: `forward(maps, inputs) -> raw`, `loss(raw, targets)` and
     `decode(raw, sizes)`. docs/heads.md says what they take and give.
 
+    A pretext (`kind="pretext"`) derives from `nasbench.ops.pretext.Pretext`. docs/pretexts.md says how to write one.
+
     Raises:
         PluginError: If the declaration is wrong, or the name belongs to another class.
 
@@ -283,7 +291,7 @@ def register_module(
             searched = {key: tuple(values) for key, values in (space or {}).items()}
             limited = dict(ranges or {})
             keywords = _keywords(cls)
-            socket = _HEAD_SOCKET if kind == "head" else _SOCKET
+            socket = _GIVEN_SOCKETS.get(kind, _SOCKET)
             spec = ModuleSpec(
                 name=name,
                 kind=kind,
@@ -336,11 +344,12 @@ def _check_declaration(
     if not spec.dims or not set(spec.dims) <= {1, 2}:
         raise PluginError(f"dims is {spec.dims}; allowed: (1,), (2,) or (1, 2)")
     _check_head(spec, cls)
+    _check_pretext(spec, cls)
     parameters = list(inspect.signature(cls).parameters.values())
     if not parameters or parameters[0].name != "channels":
         raise PluginError(f"the constructor's first argument must be `channels`, but is {_first(parameters)}")
     for p in parameters[1:]:
-        given = spec.kind == "head" and p.name in _HEAD_SOCKET  # always passed
+        given = p.name in _GIVEN_SOCKETS.get(spec.kind, ())  # always passed
         if p.kind is not p.KEYWORD_ONLY or (p.default is p.empty and not given):
             raise PluginError(f"constructor argument {p.name!r} must be keyword-only and have a default")
     for argument, names in (("space", searched), ("ranges", ranges)):
@@ -368,6 +377,23 @@ def _check_head(spec: ModuleSpec, cls: type) -> None:
     missing = [method for method in ("loss", "decode") if not callable(getattr(cls, method, None))]
     if missing:
         raise PluginError(f"a head has the methods `loss` and `decode`; missing: {', '.join(missing)}")
+
+
+def _check_pretext(spec: ModuleSpec, cls: type) -> None:
+    """Check that a pretext is one, and declares what it needs in words that the training knows."""
+    if spec.kind != "pretext":
+        return
+    from nasbench.ops.pretext import FORMS, READS, Pretext  # imported here, because a look-up must not import torch
+
+    if not issubclass(cls, Pretext):
+        raise PluginError("a pretext derives from nasbench.ops.pretext.Pretext")
+    if cls.needs not in FORMS:
+        raise PluginError(f"needs is {cls.needs!r}; allowed: {', '.join(FORMS)}")
+    if not set(cls.reads) <= set(READS):
+        raise PluginError(f"reads is {cls.reads}; allowed: {', '.join(READS)}")
+    missing = [name for name in ("views", "forward", "loss") if getattr(cls, name) is getattr(Pretext, name)]
+    if missing:
+        raise PluginError(f"a pretext defines `views`, `forward` and `loss`; missing: {', '.join(missing)}")
 
 
 def _first(parameters: list[inspect.Parameter]) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "describe",
     "heads_table",
     "overview",
+    "pretexts_table",
     "table",
 ]
 
@@ -33,6 +34,8 @@ DEFAULT_SIZES = {1: (96,), 2: (16, 16)}
 _FINEST_STRIDE = 4  # of the levels of a head
 _HEAD_CLASSES = 10  # with which a head is counted
 _HEAD_SCALE = 2
+_DATA = {1: "series", 2: "images"}  # that a pretext learns from, by dims
+_NEEDS = {"pooled": "one vector for each item", "steps": "one vector for each time step"}
 _ORDERS = {1: "N", 2: "N²"}
 _LABEL = 12  # width of the labels on a page
 _WIDE = 120  # terminal width from which a table writes properties as words
@@ -77,8 +80,28 @@ class ModulePage:
     def text(self, width: int = 100) -> str:
         """Return the page as text for a terminal of `width` columns."""
         s = self.spec
-        facts = [
-            ("paper", s.paper),
+        facts = [("paper", s.paper), *(self._facts_of_pretext() if s.kind == "pretext" else self._facts_of_network())]
+        lines = [f"{s.name}: a {s.kind} of the family {s.family}", ""]
+        lines += [wrap(fact, width, f"{label:{_LABEL}}", " " * _LABEL) for label, fact in facts if fact]
+        lines += ["", render(s.doc, width), ""]
+        if s.hyperparameters:
+            lines += ["Hyper-parameters:", *(wrap(h, width, "    ", 8 * " ") for h in self._hyperparameters()), ""]
+        return "\n".join([*lines, f"{'source':{_LABEL}}{s.origin}"])
+
+    def _facts_of_pretext(self) -> list[tuple[str, str]]:
+        s = self.spec
+        needs = _NEEDS[getattr(s.cls, "needs")]  # noqa: B009  (the class is a `Pretext`)
+        return [
+            ("learns from", _data_of(s)),
+            ("of the host", needs),
+            ("limits", s.limits),
+            ("cost", "none in the model that is used: it is dropped after training"),
+            ("used by", f"nasbench search --learn {s.name}"),
+        ]
+
+    def _facts_of_network(self) -> list[tuple[str, str]]:
+        s = self.spec
+        return [
             ("tasks", ", ".join(s.tasks)),
             ("properties", "" if s.tasks else ", ".join(s.properties) or "none declared"),
             ("dims", ", ".join(f"{d}-D" for d in s.dims)),
@@ -89,12 +112,6 @@ class ModulePage:
             ("export", self.status.export or "not recorded"),
             ("onnx", self.status.onnx or "not recorded"),
         ]
-        lines = [f"{s.name}: a {s.kind} of the family {s.family}", ""]
-        lines += [wrap(fact, width, f"{label:{_LABEL}}", " " * _LABEL) for label, fact in facts if fact]
-        lines += ["", render(s.doc, width), ""]
-        if s.hyperparameters:
-            lines += ["Hyper-parameters:", *(wrap(h, width, "    ", 8 * " ") for h in self._hyperparameters()), ""]
-        return "\n".join([*lines, f"{'source':{_LABEL}}{s.origin}"])
 
     def _cost(self) -> str:
         size = "x".join(map(str, DEFAULT_SIZES[max(self.spec.dims)]))
@@ -165,8 +182,23 @@ def heads_table(specs: Sequence[ModuleSpec]) -> tuple[tuple[str, ...], list[tupl
     return ("head", "tasks", "year"), [(s.name, ", ".join(s.tasks), str(s.year or "")) for s in ordered]
 
 
+def pretexts_table(specs: Sequence[ModuleSpec]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns and cells of a table of pretexts."""
+    ordered = sorted(specs, key=lambda spec: (_data_of(spec), spec.name))
+    return ("pretext", "learns from", "year"), [(s.name, _data_of(s), str(s.year or "")) for s in ordered]
+
+
+def _data_of(spec: ModuleSpec) -> str:
+    return " and ".join(_DATA[dims] for dims in sorted(spec.dims, reverse=True))
+
+
 def default_count(spec: ModuleSpec) -> tuple[int | None, int | None, bool]:
-    """Return params, MACs and exactness of a module with its defaults, at the default size, for one item."""
+    """Return params, MACs and exactness of a module with its defaults, at the default size, for one item.
+
+    A pretext has no counts: it is no part of the model that is used.
+    """
+    if spec.kind == "pretext":
+        return None, None, True
     import torch
 
     from nasbench.measurement import costs  # imported here: it imports fvcore, which recorded numbers do not need

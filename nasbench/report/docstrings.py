@@ -11,7 +11,7 @@ _INDENT = "    "
 _SYMBOLS = {
     "odot": "⊙", "times": "×", "star": "⋆", "sum": "Σ", "in": "∈", "le": "≤", "to": "→", "leftarrow": "←",
     "partial": "∂", "dots": "…", "ldots": "…", "lVert": "‖", "rVert": "‖", "bmod": "mod", "Delta": "Δ",
-    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "rho": "ρ", "sigma": "σ", "tau": "τ",
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "rho": "ρ", "sigma": "σ", "tau": "τ", "ell": "ℓ", "ne": "≠",
     "big": "", "Big": "", "textstyle": "", "{": "\ue002", "}": "\ue003", ",": " ", ";": " ", " ": " ",
 }  # fmt: skip
 _ACCENTS = {"hat": "\u0302", "bar": "\u0304", "tilde": "\u0303"}

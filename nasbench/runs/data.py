@@ -11,10 +11,12 @@ from nasbench.backbones import default_input_size
 from nasbench.backbones.names import is_timm
 from nasbench.errors import DataError, InputError, RunError
 from nasbench.files import write_text
+from nasbench.library.pretexts import SUPERVISED
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.schema import DataRead, read_data
 from nasbench.runs.settings import SearchSettings, differences
 from nasbench.tasks import Task, create_task
+from nasbench.training.pretexts import PretextTask
 
 __all__ = ["make_task", "save_data", "task_of_run"]
 
@@ -38,7 +40,7 @@ def make_task(settings: SearchSettings, text: str | None = None) -> Task:
     Raises:
         InputError: If the task does not exist, or if its data is missing or cannot be used.
     """
-    return create_task(
+    task = create_task(
         str(settings.task) if text is None else text,
         size=settings.size,
         lookback=settings.lookback,
@@ -54,6 +56,11 @@ def make_task(settings: SearchSettings, text: str | None = None) -> Task:
         seed=settings.seed,
         **_host_images(settings, str(settings.backbone)),
     )
+    if settings.learn == SUPERVISED:
+        return task
+    if settings.covariates:
+        raise InputError(f"learn={settings.learn}: a pretext learns from series alone; leave out covariates")
+    return PretextTask(task, settings.learn)
 
 
 def _host_images(settings: SearchSettings, backbone: str) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class DeclaredModule(_Part):
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?$", max_length=200)
-    kind: Literal["module", "fusion", "neck", "head"]
+    kind: Literal["module", "fusion", "neck", "head", "pretext"]
     properties: list[_Text] = []
     cost_order: int = 1
     dims: list[int]

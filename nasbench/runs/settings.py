@@ -193,6 +193,14 @@ class SearchSettings(BaseModel):
             "co2 for a forecasting backbone, photos-sr for sr_residual, or digits-rows for inception_time and resnet1d"
         ),
     ] = None
+    learn: Annotated[
+        str,
+        CommandLine("--learn", metavar="PRETEXT"),
+        Field(
+            description="way to learn: supervised, or a pretext such as simclr or simclr(temperature=0.2), which reads "
+            "no labels"
+        ),
+    ] = "supervised"
     trials: Annotated[
         int,
         CommandLine("--trials", reproduce="always"),

@@ -29,7 +29,7 @@ from nasbench.errors import PluginError, RunError
 from nasbench.files import write_bytes
 from nasbench.library import plugins
 from nasbench.library.hyperparameters import Hyperparameter
-from nasbench.library.modules import module_specs
+from nasbench.library.modules import APART, module_specs
 from nasbench.library.registry import MODULES, ModuleSpec
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.schema import DeclaredModule, PluginFile, Plugins
@@ -119,7 +119,7 @@ def uncopied_imports(settings: SearchSettings) -> list[str]:
 def _declarations() -> Iterable[DeclaredModule]:
     """Yield the declarations of the registered modules that do not ship with nasbench."""
     shipped = content_folder("modules")
-    for spec in (*module_specs(), *module_specs(kind="head")):
+    for spec in (spec for kind in (None, *APART) for spec in module_specs(kind=kind)):
         if not Path(spec.origin.rpartition(":")[0]).is_relative_to(shipped):
             yield DeclaredModule(
                 name=spec.name,

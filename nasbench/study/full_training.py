@@ -139,13 +139,14 @@ def _one(
     name: str,
     seed: int,
     on_epoch: Callable[[str, dict[str, float]], object] | None,
-) -> tuple[dict[str, Any], NDArray[np.float64]]:
+) -> tuple[dict[str, Any], NDArray[np.float64] | None]:
     """Return the result of one plan and seed. If it is not stored, train the plan now."""
     folder = training.folder
     file = folder / f"{plan.hash}-seed-{seed}.json"
     items_file = file.with_suffix(".npy")
-    if file.is_file() and items_file.is_file():
-        return {"model": name, **json.loads(file.read_text(encoding="utf-8"))}, np.load(items_file, allow_pickle=False)
+    if file.is_file() and (items_file.is_file() or not training.task.has_items):
+        items = np.load(items_file, allow_pickle=False) if training.task.has_items else None
+        return {"model": name, **json.loads(file.read_text(encoding="utf-8"))}, items
     with _writing(folder):  # tried before the training, whose result would be lost
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -159,7 +160,8 @@ def _one(
     row = {"plan": plan.text, "seed": seed, "epochs": result.epochs, **result.metrics, "wall_s": result.wall_s}
     with _writing(folder):
         save_model(model.cpu(), str(folder / f"{plan.hash}-seed-{seed}.safetensors"))
-        np.save(items_file, result.per_item, allow_pickle=False)
+        if result.per_item is not None:
+            np.save(items_file, result.per_item, allow_pickle=False)
         # This file is written last. An interrupted training does not have it, so it is repeated.
         write_text(file, json.dumps(row) + "\n")
     return {"model": name, **row}, result.per_item

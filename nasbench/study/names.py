@@ -6,6 +6,7 @@ from nasbench.backbones.names import check_backbone_name, check_checkpoint
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.library import plugins
 from nasbench.library.plan import Plan
+from nasbench.library.pretexts import SUPERVISED, check_learn
 from nasbench.library.source_names import check_defined
 from nasbench.measurement.latency.device_profile import load_device_profile
 from nasbench.measurement.latency.devices import check_device_name
@@ -13,7 +14,7 @@ from nasbench.objectives import COSTS, PROXY_NAMES, parse_constraint
 from nasbench.runs.settings import SearchSettings, check_training
 from nasbench.spaces import load_space
 from nasbench.study.loggers import check_loggers
-from nasbench.tasks.forms import METRICS, TABLE, USER_TASK, is_user_task, kind_of
+from nasbench.tasks.forms import METRICS, PRETEXT_METRICS, TABLE, USER_TASK, is_user_task, kind_of
 from nasbench.tasks.places import find_data
 
 __all__ = ["check_names"]
@@ -54,6 +55,7 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
         load_space(settings.space)
     for plan in settings.plans:
         Plan.of(plan)
+    check_learn(settings.learn)
     if settings.storage is not None:
         from nasbench.runs.database import check_database_url  # imported here, because it imports Optuna
 
@@ -96,6 +98,8 @@ def _check_names_of_training(settings: SearchSettings) -> None:
     # without a task, one that fits the backbone is chosen later, so the metrics of every task are allowed here
     if settings.task is None:
         known = [*(name for metrics in METRICS.values() for name in metrics), *COSTS]
+    if settings.learn != SUPERVISED:
+        known = [*PRETEXT_METRICS, *COSTS]
     for name, direction in settings.objectives.items():
         # a name that is given with a direction can be the user's own metric
         if kind and not direction and name not in known:

@@ -16,6 +16,7 @@ from nasbench.errors import InputError, UnknownNameError
 from nasbench.library import plugins
 from nasbench.library.expression import NONE
 from nasbench.library.plan import BARE, NECK, Plan, check_neck_is_free
+from nasbench.library.pretexts import SUPERVISED, check_learn
 from nasbench.objectives import COSTS, conventional_direction, directions, parse_constraint
 from nasbench.runs.columns import check_objective_names
 from nasbench.runs.refinement import is_refined
@@ -105,6 +106,9 @@ def make_problem(
         raise InputError(
             f"a function evaluates the plans, so no model is built to score; leave out {', '.join(settings.proxies)}"
         )
+    settings = settings.model_copy(update={"learn": check_learn(settings.learn)})
+    if settings.learn != SUPERVISED and (evaluate is not None or tabulated):
+        raise InputError(f"learn={settings.learn}: a function or table trains no model; leave learn out")
     if evaluate is None and settings.task is not None and tabulated:
         return _tabulated_problem(settings, settings.task.removeprefix(TABLE), known)
     if evaluate is None and known is not None:
@@ -211,6 +215,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     from nasbench.runs.models import ModelBuilder, with_ending
     from nasbench.study.evaluators.trained import TrainedEvaluator
     from nasbench.training.loop import check_recipe
+    from nasbench.training.pretexts import PretextTask, check_host
     from nasbench.training.proxies import check_flow
     from nasbench.training.techniques import check_model
 
@@ -237,6 +242,8 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     if isinstance(host, DenseHost) and (idle := host.idle_note(task.input_size)):
         task.notes = (*task.notes, idle)
     check_model(recipe, host, device)
+    if isinstance(task, PretextTask):
+        check_host(builder.build(BARE), backbone, task)
     usual = USUAL_SPACES.get(task.kind, task.kind)
     slots = _slots_of(host, task.input_size, _written_space(settings, usual), settings.neck)
     settings, space = _with_space(settings, usual, slots)
@@ -380,6 +387,7 @@ def _identity(
             for key in ("backbone", "task", "seed", "pretrained", "checkpoint", "freeze", "training")
         },
         **{key: value for key in ("head", "neck") if (value := getattr(settings, key)) is not None},
+        **({} if settings.learn == SUPERVISED else {"learn": settings.learn}),
         "data": dict(data),
         "objectives": dict(wanted),
         "constraints": list(settings.constraints),

@@ -1,4 +1,4 @@
-from ._base import SPLITS, Meter, Task, apply, item_count, map_tensors, part_of
+from ._base import SPLITS, Batch, Meter, Task, apply, epoch_generator, item_count, map_tensors, part_of, shuffled
 from .creation import create_task
 from .detection import DetectionTask
 from .forecasting import ForecastingTask, naive_baselines, naive_forecasts, naive_names, naive_of
@@ -11,6 +11,7 @@ from .super_resolution import SuperResolutionTask
 __all__ = [
     "FORMS",
     "SPLITS",
+    "Batch",
     "DetectionTask",
     "ForecastingTask",
     "ImageTask",
@@ -21,6 +22,7 @@ __all__ = [
     "Task",
     "apply",
     "create_task",
+    "epoch_generator",
     "item_count",
     "map_tensors",
     "naive_baselines",
@@ -28,4 +30,5 @@ __all__ = [
     "naive_names",
     "naive_of",
     "part_of",
+    "shuffled",
 ]

@@ -142,6 +142,7 @@ class Task(ABC):
         read: What was read from the files of the data, at most five short facts by name. It is shown to the user before
             training.
         recipe: The recipe that a search uses by default.
+        has_items: Whether the primary metric has a value for each item.
         head: The head of the library that ends the models, as an expression. None if the backbone ends them.
         neck: The neck that a host has if none is chosen, as an expression. It needs a head.
     """
@@ -158,6 +159,7 @@ class Task(ABC):
     notes: tuple[str, ...] = ()
     read: Mapping[str, str] = MappingProxyType({})
     recipe: Recipe = Recipe()
+    has_items: bool = True
     head: str | None = None
     neck: str = "none"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.tasks.places import TORCHVISION
 
-__all__ = ["FORMS", "METRICS", "TABLE", "USER_TASK", "is_user_task", "kind_of"]
+__all__ = ["FORMS", "LABEL_FREE", "METRICS", "PRETEXT_METRICS", "TABLE", "USER_TASK", "is_user_task", "kind_of"]
 
 TABLE = "table:"
 """Prefix of a task whose results are looked up in a table that `tabulate` wrote, without training. A search can use
@@ -49,6 +49,19 @@ METRICS: dict[str, Mapping[str, str]] = {
     "super-resolution": {"psnr": "maximize", "ssim": "maximize"},
 }
 """The metrics of each kind of task, with their directions. Plans are selected by the first metric."""
+
+
+PRETEXT_METRICS: Mapping[str, str] = {
+    "knn_accuracy": "maximize",
+    "probe_accuracy": "maximize",
+    "pretext_loss": "minimize",
+    "rank_me": "maximize",
+    "feature_spread": "maximize",
+}
+"""The metrics of learning without labels, with their directions."""
+
+LABEL_FREE = ("pretext_loss", "rank_me", "feature_spread")
+"""Those of them that need no labels. If the items have none, plans are selected by the first."""
 
 
 def is_user_task(text: str) -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 
 from nasbench.backbones.factory import DEFAULT_SERIES
 from nasbench.errors import InputError, NothingMatched, UnknownNameError
-from nasbench.library.modules import module_specs, plugins
+from nasbench.library.modules import APART, module_specs, plugins
 from nasbench.library.registry import ModuleSpec
 from nasbench.tasks import Task, create_task
 from nasbench.tasks.forms import USER_TASK
@@ -87,7 +87,7 @@ def check_file(text: str, *, size: int | None = None, task: str | None = None) -
 
 
 def _all_specs() -> list[ModuleSpec]:
-    return [*module_specs(), *module_specs(kind="head")]
+    return [spec for kind in (None, *APART) for spec in module_specs(kind=kind)]
 
 
 def _what_for(build: Callable[..., Any], size: int | None) -> dict[str, Any]:

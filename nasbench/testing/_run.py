@@ -11,10 +11,11 @@ from nasbench.library.registry import ModuleSpec
 from nasbench.testing._candidate import Candidate, candidates, seeded
 from nasbench.testing._checks import CHECKS
 from nasbench.testing._head import HEAD_CHECKS, HeadCandidate, head_candidates
+from nasbench.testing._pretext import PRETEXT_CHECKS, PretextCandidate, pretext_candidates
 
-__all__ = ["CheckResult", "check_candidate", "check_head_candidate", "check_module"]
+__all__ = ["CheckResult", "check_candidate", "check_head_candidate", "check_module", "check_pretext_candidate"]
 
-_Subject = TypeVar("_Subject", Candidate, HeadCandidate)
+_Subject = TypeVar("_Subject", Candidate, HeadCandidate, PretextCandidate)
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,17 @@ def check_head_candidate(candidate: HeadCandidate) -> list[CheckResult]:
     return [_run(check, candidate) for check in HEAD_CHECKS]
 
 
+def check_pretext_candidate(candidate: PretextCandidate) -> list[CheckResult]:
+    """Run all checks of a pretext. An exception becomes a failed check and is not raised."""
+    return [_run(check, candidate) for check in PRETEXT_CHECKS]
+
+
 def check_module(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = None) -> list[CheckResult]:
-    """Run every check on every variant of a module, or on a head for each kind of task that it serves.
+    """Run every check on every variant of a module, on a head for each kind of task, or on a pretext for its data.
 
     Args:
-        spec: The module or head.
-        hypers: The variants to check. None means all of `variants(spec)`. A head has one, with its defaults.
+        spec: The module, head or pretext.
+        hypers: The variants to check. None means all of `variants(spec)`. A head or pretext has one, with its defaults.
 
     Example:
         >>> from nasbench.library.modules import module_spec
@@ -61,6 +67,9 @@ def check_module(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = 
     if spec.kind == "head":
         heads = [candidate for hyper in hypers or [{}] for candidate in head_candidates(spec, hyper)]
         return [result for candidate in heads for result in check_head_candidate(candidate)]
+    if spec.kind == "pretext":
+        pretexts = [candidate for hyper in hypers or [{}] for candidate in pretext_candidates(spec, hyper)]
+        return [result for candidate in pretexts for result in check_pretext_candidate(candidate)]
     return [result for candidate in candidates(spec, hypers) for result in check_candidate(candidate)]
 
 

@@ -18,16 +18,18 @@ from torch import Tensor, nn
 
 from nasbench.backbones.insertion import frozen_norms
 from nasbench.errors import EvaluationError, InputError, out_of_memory
+from nasbench.ops.pretext import Progress
 from nasbench.tasks import Task, apply, item_count, map_tensors
 from nasbench.tasks.recipe import Recipe
 from nasbench.training.optimisation import all_finite, as_float, autocast, aux_loss, cut, grouped, mixing, schedule
+from nasbench.training.pretexts import Learner, PretextTask, validate_features
 from nasbench.training.techniques import applied, check_model, check_task, clip_of, groups_of
 from nasbench.training.waiting import DATA_WAIT, Waiting
 
 __all__ = ["Recipe", "TrainResult", "check_recipe", "evaluate", "total_steps", "train"]
 
-Validated = tuple[dict[str, float], np.ndarray]
-"""The metrics of an evaluation, and one number for each item."""
+Validated = tuple[dict[str, float], np.ndarray | None]
+"""The metrics of an evaluation, and one number for each item. None if they have no such numbers."""
 
 _CHECK_EVERY = 20  # steps between checks of the loss. Each check makes the CPU wait for the GPU.
 
@@ -38,7 +40,8 @@ class TrainResult:
 
     Attributes:
         metrics: The task's metrics on the validation split.
-        per_item: One number for each validation item, as `Task.evaluate` returns it.
+        per_item: One number for each validation item, as `Task.evaluate` returns it. None without labels, where the
+            loss of a pretext has no value of one item alone.
         history: One entry for each epoch, a dict: epoch (from 1), train_loss, learning_rate, wall_s (seconds since the
             start), data_wait (with a GPU: share of the training time in which it waited for data), and the validation
             metrics if the model was validated after the epoch.
@@ -51,7 +54,7 @@ class TrainResult:
     """
 
     metrics: dict[str, float]
-    per_item: np.ndarray
+    per_item: np.ndarray | None
     history: list[dict[str, float]] = field(default_factory=list)
     wall_s: float = 0.0
     epochs: int = 0
@@ -82,7 +85,9 @@ def train(
 
     If memory runs out, every batch from then on is cut into two parts, if necessary into four, and so on down to single
     items. The gradients of the parts are added up, so the optimiser step is the same as for the whole batch. There is
-    one exception: batch normalisation uses the statistics of each part.
+    one exception: batch normalisation uses the statistics of each part, and a pretext compares items inside a part.
+
+    If the task is a `PretextTask`, the loss of its pretext is minimised, and the pretext is dropped afterwards.
 
     Args:
         model: The model. Its inputs and outputs are those of the task.
@@ -117,8 +122,12 @@ def train(
     with out_of_memory():
         random_seed(seed)
         with applied(model.to(device), recipe):
-            loop = _Loop(model, task, recipe, seed, torch.device(device), on_step, should_stop)
-            return loop.run(on_epoch)
+            trained = task.learner(model, seed) if isinstance(task, PretextTask) else model
+            loop = _Loop(trained, task, recipe, seed, torch.device(device), on_step, should_stop)
+            result = loop.run(on_epoch)
+    if isinstance(trained, Learner):
+        model.load_state_dict(trained.kept.state_dict())  # the mean of weights, if the pretext keeps that
+    return result
 
 
 def total_steps(recipe: Recipe, task: Task) -> int:
@@ -160,6 +169,9 @@ def evaluate(
     """
     device = torch.device(device)
     model.eval()
+    if isinstance(task, PretextTask):
+        with out_of_memory(), _own_generator(device):
+            return validate_features(model, task, split, device, batch_size=batch_size, amp=amp, on_batch=on_batch)
     meter = task.meter(split)
     with out_of_memory(), _own_generator(device), torch.no_grad(), autocast(device, amp):
         for x, y in task.eval_batches(split, batch_size, device=device):
@@ -198,6 +210,7 @@ class _Loop:
         should_stop: Callable[[], bool] | None,
     ) -> None:
         self.model, self.task, self.recipe, self.seed, self.device = model, task, recipe, seed, device
+        self.learner = model if isinstance(model, Learner) else None
         self.on_step, self.should_stop = on_step, should_stop
         self.optimizer = timm.optim.create_optimizer_v2(
             groups_of(model, recipe),
@@ -207,12 +220,16 @@ class _Loop:
         )
         # bfloat16 has the range of float32. So gradients need scaling only for float16.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "float16")
-        self._set_rates = schedule(self.optimizer, recipe, total_steps(recipe, task))
+        self.total = total_steps(recipe, task)
+        self._set_rates = schedule(self.optimizer, recipe, self.total)
         self._scale_rates()
         self.mix = mixing(recipe, task.model_kwargs.get("num_classes", 0))
         self.clip = clip_of(model, recipe)
         # These norms stay in eval mode, because `model.train()` would let their running statistics change.
-        self.frozen = frozen_norms(model)
+        # The norms of a teacher are not among them: no gradient reaches it, but it runs in training mode.
+        self.frozen = frozen_norms(model if self.learner is None else self.learner.model)
+        self.fewest = 1 if self.learner is None else self.learner.pretext.fewest
+        self.epoch = 0
         self.steps, self.stopped, self.parts = 0, "", 1
         # Twice the batch fits into memory if training does, because no activations are kept for a backward pass.
         self.eval_size = 2 * recipe.batch_size
@@ -264,6 +281,7 @@ class _Loop:
         return True
 
     def _epoch(self, epoch: int) -> dict[str, float]:
+        self.epoch = epoch
         self.model.train()
         for norm in self.frozen:
             norm.eval()
@@ -300,9 +318,11 @@ class _Loop:
         """Make one optimiser step from a group of batches. Return the mean loss, still on the device."""
         # If there are as many parts as items, a batch cannot be cut further.
         largest = max(item_count(x) for x, _ in group)
-        while (mean := self._gradients(group, count, last_try=self.parts >= largest)) is None:
+        while (mean := self._gradients(group, count, last_try=self.parts >= largest // self.fewest)) is None:
             self.parts *= 2
             self._free()
+        if self.learner is not None:
+            self.learner.after_backward()
         if self.clip:
             # Clipping needs the true norm of the gradients, but the scaler has multiplied them.
             self.scaler.unscale_(self.optimizer)
@@ -315,6 +335,8 @@ class _Loop:
         if self.scaler.get_scale() >= scale:
             self._set_rates(self.steps)
             self._scale_rates()
+            if self.learner is not None:
+                self.learner.after_step()
             if self.ema is not None:
                 self.ema.update(self.model, self.steps)
         return mean
@@ -322,22 +344,22 @@ class _Loop:
     def _scale_rates(self) -> None:
         """Scale the learning rates that the schedule has set, as `groups_of` says."""
         for group in self.optimizer.param_groups:
+            if group.get("constant_rate"):
+                group["lr"] = self.recipe.learning_rate
             group["lr"] *= group["rate_scale"]
 
     def _gradients(self, group: list[tuple[Any, Any]], count: int, *, last_try: bool) -> Tensor | None:
         """Add up the gradients of a group of batches. Return the mean loss, or None if memory ran out."""
         self.optimizer.zero_grad(set_to_none=True)
+        if self.learner is not None:
+            self.learner.before_step(Progress(self.steps + 1, self.total, self.epoch))
         mean = torch.zeros((), device=self.device)
         try:
             with out_of_memory():
-                for x, y in (part for batch in group for part in cut(batch, self.parts)):
-                    with autocast(self.device, self.recipe.amp):
-                        output = apply(self.model, x)
+                for x, y in (part for batch in group for part in cut(batch, self.parts, self.fewest)):
                     # Each part is weighted by its share of the items, so that the sum is the gradient of the mean over
                     # the group.
-                    loss = (self.task.loss(self.model, map_tensors(as_float, output), y) + aux_loss(self.model)) * (
-                        item_count(x) / count
-                    )
+                    loss = self._loss(x, y) * (item_count(x) / count)
                     self.scaler.scale(loss).backward()
                     mean += loss.detach()
         except EvaluationError as error:
@@ -345,6 +367,14 @@ class _Loop:
                 raise
             return None
         return mean
+
+    def _loss(self, x: Any, y: Any) -> Tensor:
+        """Return the mean loss of a part of a batch, with the auxiliary losses of the modules."""
+        if self.learner is not None:
+            return self.learner.loss(x, y, self.recipe.amp)
+        with autocast(self.device, self.recipe.amp):
+            output = apply(self.model, x)
+        return self.task.loss(self.model, map_tensors(as_float, output), y) + aux_loss(self.model)
 
     def _formatted(self, inputs: Any) -> Any:
         return inputs.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last else inputs
@@ -398,12 +428,20 @@ def check_recipe(recipe: Recipe, task: Task, device: torch.device | str, seed: i
     task.check_augmentation(recipe.augmentation)
     if not 0 <= seed < 2**32:
         raise InputError(f"a seed is a whole number from 0 to 2**32 - 1, got {seed}")
+    if isinstance(task, PretextTask):
+        given = [k for k in ("mixup", "cutmix", "label_smoothing", "compile", "layer_decay") if _is_set(recipe, k)]
+        if given:
+            raise InputError(f"{', '.join(given)}: not with learn={task.learn}; leave them out")
     if task.kind not in ("classification", "series-classification"):
         given = [k for k in ("mixup", "cutmix", "label_smoothing") if getattr(recipe, k)]
         if given:
             raise InputError(f"{', '.join(given)} must be 0: {task.name} is a {task.kind} task and has no classes")
     if recipe.amp == "float16" and device.type != "cuda":
         raise InputError(f"amp=float16 needs a CUDA device, not {device}; amp=bfloat16 works on every device")
+
+
+def _is_set(recipe: Recipe, name: str) -> bool:
+    return getattr(recipe, name) != type(recipe).model_fields[name].default
 
 
 @contextmanager

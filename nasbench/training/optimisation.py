@@ -107,8 +107,13 @@ def all_finite(outputs: Any) -> bool:
     return bool(torch.stack(finite).all()) if finite else True
 
 
-def cut(batch: tuple[Any, Any], parts: int) -> Iterator[tuple[Any, Any]]:
+def cut(batch: tuple[Any, Any], parts: int, fewest: int = 1) -> Iterator[tuple[Any, Any]]:
     """Yield a batch in at most `parts` parts. Each item is in exactly one part.
+
+    Args:
+        batch: The batch.
+        parts: Number of parts.
+        fewest: Smallest number of items in a part, if the batch has as many.
 
     Raises:
         InputError: If its inputs and targets have not the same number of items.
@@ -120,9 +125,13 @@ def cut(batch: tuple[Any, Any], parts: int) -> Iterator[tuple[Any, Any]]:
             f"a batch has {count} inputs and {item_count(targets)} targets; targets that are a list have one entry for "
             "each item, and other targets have the batch as the first axis of every tensor"
         )
-    size = -(-count // parts)
+    size = max(fewest, -(-count // parts))
     for start in range(0, count, size):
-        items = slice(start, start + size)
+        # items that would be too few for a part of their own join the part before
+        left = count - start - size
+        if start and count - start < fewest:
+            break
+        items = slice(start, count if left < fewest else start + size)
         yield part_of(inputs, items), part_of(targets, items)
 
 

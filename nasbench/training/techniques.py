@@ -48,7 +48,8 @@ def groups_of(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Return the parameter groups of a model. Each has the factor of its learning rate as `rate_scale`.
 
     The factor depends on depth if the recipe has `layer_decay`. It is a tenth for the parameters of a module whose
-    names contain one of its `slow_parameters`.
+    names contain one of its `slow_parameters`. The rate of a module that its parent names in `constant_rate` does not
+    follow the schedule.
     """
     groups = parameter_groups(model, recipe.weight_decay)
     scales = {} if recipe.layer_decay == 1 else rate_scales(model, recipe.layer_decay)
@@ -57,11 +58,21 @@ def groups_of(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
         for name, parameter in module.named_parameters() if slow else ():
             if slow & set(name.split(".")):
                 scales[id(parameter)] = _SLOW * scales.get(id(parameter), 1.0)
+    constant = {
+        id(parameter)
+        for module in model.modules()
+        for name in getattr(module, "constant_rate", ())
+        for parameter in module.get_submodule(name).parameters()
+    }
+
+    def kind(parameter: nn.Parameter) -> tuple[bool, float]:
+        return id(parameter) in constant, scales.get(id(parameter), 1.0)
+
     return [
-        {**group, "params": params, "rate_scale": scale}
+        {**group, "params": params, "rate_scale": scale, **({"constant_rate": True} if is_constant else {})}
         for group in groups
-        for scale in sorted({scales.get(id(p), 1.0) for p in group["params"]})
-        if (params := [p for p in group["params"] if scales.get(id(p), 1.0) == scale])
+        for is_constant, scale in sorted({kind(p) for p in group["params"]})
+        if (params := [p for p in group["params"] if kind(p) == (is_constant, scale)])
     ]
 
 

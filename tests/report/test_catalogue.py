@@ -98,8 +98,10 @@ def test_the_table_builds_and_traces_nothing(monkeypatch, capsys):
     monkeypatch.setattr(catalogue, "create_module", lambda *a, **k: pytest.fail("a module was built"))
     assert cli.main(["modules", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["data"]
-    rows, heads = ([row for row in rows if (row["kind"] == "head") == wanted] for wanted in (False, True))
+    heads, pretexts = ([row for row in rows if row["kind"] == kind] for kind in ("head", "pretext"))
+    rows = [row for row in rows if row["kind"] not in ("head", "pretext")]
     assert [row["name"] for row in heads] == [s.name for s in module_specs(kind="head")]
+    assert [row["name"] for row in pretexts] == [s.name for s in module_specs(kind="pretext")]
     assert next(row for row in heads if row["name"] == "fcn")["tasks"] == ["segmentation"]
     assert [(row["family"], row["name"]) for row in rows] == sorted((s.family, s.name) for s in SPECS.values())
     row = next(row for row in rows if row["name"] == "se")
@@ -114,6 +116,11 @@ def test_the_table_fits_a_terminal_of_80_columns(monkeypatch, capsys):
     head, *lines = out.splitlines()
     assert head.split() == ["name", "dims", "LGSM", "cost", "params", "MACs", "compile", "export", "year"]
     heads = lines[len(SPECS) :]
+    start = 1 + len(module_specs(kind="head"))
+    heads, pretexts = heads[:start], heads[start:]
+    assert pretexts[0].split() == ["pretext", "learns", "from", "year"]
+    assert len(pretexts) == 1 + len(module_specs(kind="pretext"))
+    assert ["ts2vec", "series", "2022"] in [line.split() for line in pretexts]
     assert heads[0].split() == ["head", "tasks", "year"]
     assert len(heads) == 1 + len(module_specs(kind="head"))  # no row is folded
     assert ["fcos", "detection", "2019"] in [line.split() for line in heads]

@@ -274,6 +274,7 @@ def test_the_command_gives_every_setting_back(monkeypatch):
     """Each setting that can change what comes of a search, at a value that is not its default."""
     changed = {
         "backbone": "test_vit", "task": "csv:a b.csv", "trials": 7, "objectives": {"mse": "", "params": ""},
+        "learn": "moco",
         "constraints": ("params<=1.1x", "macs<=2x"), "sampler": "tpe", "seed": 5, "seeds": 2, "refine": 4,
         "until": "first", "size": 48, "lookback": 48, "horizon": 12, "fill": "linear", "covariates": True,
         "dates": "dayfirst", "series": ("a", "b"), "target": "a",

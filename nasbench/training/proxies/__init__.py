@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from nasbench.errors import EvaluationError, InputError, UnknownNameError, out_of_memory
 from nasbench.tasks import Task
+from nasbench.training.pretexts import PretextTask
 from nasbench.training.proxies.naswot import naswot
 from nasbench.training.proxies.synflow import synflow
 from nasbench.training.proxies.zico import zico
@@ -50,8 +51,13 @@ def check_flow(names: Sequence[str], task: Task) -> None:
     """Check that proxies make sense for the models of a task.
 
     Raises:
-        InputError: If `synflow` is among them, but a head ends the models, so that they return several tensors.
+        InputError: If `synflow` is among them, but a head ends the models, so that they return several tensors. If
+            `zico` is among them, but a pretext is learnt, whose loss is not one of a model's outputs.
     """
+    if "zico" in names and isinstance(task, PretextTask):
+        raise InputError(
+            f"zico needs the loss of a model's outputs, and learn={task.learn} has none; leave it out, or choose naswot"
+        )
     if "synflow" in names and task.head is not None:
         raise InputError(
             f"synflow: the models of a {task.kind} task return several tensors, so there is no one flow; leave it out, "
