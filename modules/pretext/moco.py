@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nasbench import register_module
 from nasbench.errors import UnsupportedError
 from nasbench.ops.averaging import MomentumCopy, base_momentum
+from nasbench.ops.contrast import unit_rows
 from nasbench.ops.image_views import ImageViews
 from nasbench.ops.pretext import Encoder, Pretext, Progress
 
@@ -81,7 +82,7 @@ class MoCo(Pretext):
         self.temperature, self.momentum = temperature, momentum
         self.projector = nn.Linear(channels, width)
         self.key_projector = MomentumCopy(self.projector)
-        self.register_buffer("queue", F.normalize(torch.randn(keys, width), dim=1))
+        self.register_buffer("queue", unit_rows(keys, width))
         self.register_buffer("place", torch.zeros((), dtype=torch.long))
         self.view = ImageViews(crop=crop, flip=flip, colour=(0.4, 0.4, 0.4, 0.4), colour_share=1.0, blur=0.0)
         self._new: list[Tensor] = []

@@ -133,7 +133,15 @@ def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Modul
     places = _declared(run, declared(), size) if callable(declared) else _discovered(run, size, name)
     if not places:
         raise BackboneError(f"{name} has no slot at {size}: {_why_none(run)}")
-    return places
+    # Blocks of a transformer from which patches are removed in training get no grid.
+    return [_as_sequence(slot) for slot in places] if getattr(model, "sequence_slots", False) else places
+
+
+def _as_sequence(slot: Slot) -> Slot:
+    """Return the slot of a map of tokens as that of a sequence. Other slots are returned as they are."""
+    if slot.layout != "NLC" or len(slot.size) == 1:
+        return slot
+    return replace(slot, size=(math.prod(slot.size),), image=None)
 
 
 def _why_none(run: Trace) -> str:

@@ -195,14 +195,23 @@ def create_head(
     return _build(spec, counts, {**passed, **_checked_hyper(spec, hyper)})
 
 
-def create_pretext(name: str, channels: int, *, items: int, input_size: Sequence[int], **hyper: Any) -> Pretext:
+def create_pretext(
+    name: str,
+    channels: int | Sequence[int],
+    *,
+    items: int,
+    input_size: Sequence[int],
+    num_classes: int | None = None,
+    **hyper: Any,
+) -> Pretext:
     """Create a pretext of the library.
 
     Args:
         name: The pretext's registry name.
-        channels: Width C of the features of the host.
+        channels: Width C of the features of the host. A list with one width for each stage if the pretext needs maps.
         items: Number of training items.
         input_size: Size of one input: `(3, H, W)` or `(L, D)`.
+        num_classes: Number of classes of the items. None if they have none.
         **hyper: The pretext's own hyper-parameters.
 
     Returns:
@@ -221,7 +230,7 @@ def create_pretext(name: str, channels: int, *, items: int, input_size: Sequence
     if spec.kind != "pretext":
         known = ", ".join(list_modules(kind="pretext"))
         raise UnsupportedError(f"{name} is a {spec.kind}, not a pretext; the pretexts are {known}")
-    socket: dict[str, Any] = {"items": items, "input_size": tuple(input_size)}
+    socket: dict[str, Any] = {"items": items, "input_size": tuple(input_size), "num_classes": num_classes}
     passed = {key: value for key, value in socket.items() if key in spec.socket}
     built = _build(spec, _checked_channels(spec, channels), {**passed, **_checked_hyper(spec, hyper)})
     return cast("Pretext", built)
@@ -257,7 +266,7 @@ def _accepted(spec: ModuleSpec, key: str, value: object) -> Any:
 
 
 def _checked_channels(spec: ModuleSpec, channels: object) -> int | list[int]:
-    if spec.kind in ("neck", "head"):
+    if spec.kind in ("neck", "head") or getattr(spec.cls, "needs", "") == "maps":
         counts = [whole(each) or 0 for each in channels] if isinstance(channels, Sequence) else []
         # a neck joins levels, so that it needs two. A head can end a single map
         if len(counts) < (2 if spec.kind == "neck" else 1) or min(counts) < 1:

@@ -38,14 +38,17 @@ def pretexts_for(dims: int) -> list[str]:
     return list_modules(kind="pretext", dims=dims)
 
 
-def build_pretext(learn: str, channels: int, *, items: int, input_size: Sequence[int]) -> Pretext:
+def build_pretext(
+    learn: str, channels: int | Sequence[int], *, items: int, input_size: Sequence[int], num_classes: int | None = None
+) -> Pretext:
     """Create the pretext that a text names, for a host with features of width `channels`, as `create_pretext` does.
 
     Raises:
         InputError: If it does not support the width, the data or its hyper-parameters.
     """
     part = _leaf(learn)
-    return create_pretext(part.name, channels, items=items, input_size=input_size, **dict(part.hyper))
+    given = {"items": items, "input_size": input_size, "num_classes": num_classes}
+    return create_pretext(part.name, channels, **given, **dict(part.hyper))  # type: ignore[arg-type]
 
 
 def spec_of(learn: str) -> ModuleSpec:

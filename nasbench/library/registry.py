@@ -40,7 +40,7 @@ _SOCKET = ("channels", "dims", "inputs")  # constructor arguments that depend on
 # Those of a head and of a pretext. The host and the data decide them.
 _GIVEN_SOCKETS = {
     "head": ("channels", "num_classes", "scale", "strides"),
-    "pretext": ("channels", "items", "input_size"),
+    "pretext": ("channels", "items", "input_size", "num_classes"),
 }
 
 
@@ -60,7 +60,7 @@ class ModuleSpec:
             data: 1 for series, 2 for images.
         hyperparameters: The keywords of the constructor, without those that depend on the slot.
         socket: Which keywords the constructor has: of `dims` and `inputs`, or, in a head, of `num_classes`, `scale`
-            and `strides`, or, in a pretext, of `items` and `input_size`.
+            and `strides`, or, in a pretext, of `items`, `input_size` and `num_classes`.
         home: The class, as "module:name". "" if only the declaration is known (`Registry.declare`).
         doc: The docstring of the class.
         starts_as_identity: Whether the module computes `f(x) == x` bit for bit before training. For a fusion, whether

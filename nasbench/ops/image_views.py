@@ -26,33 +26,41 @@ class ImageViews:
     """Draw views as SimCLR does: crop and resize, flip, colour jitter, grey, blur.
 
     Attributes:
-        crop: Smallest area of a crop, as a share of the image. The largest is 1.
+        crop: Smallest area of a crop, as a share of the image. If it is 1, images are not cropped.
+        largest: Largest area of a crop, as a share of the image.
+        size: Height and width of the views. None means those of the images.
         flip: Whether half of the images are mirrored left to right.
         colour: Strength of the jitter of brightness, contrast, saturation and hue. A factor is drawn from
             [max(0, 1 − s), 1 + s]. The hue is turned by up to s of a full turn.
         colour_share: Share of the images whose colours are changed.
         grey: Share of the images that become grey.
         blur: Share of the images that are blurred, with a standard deviation from 0.1 to 2 pixels for a side of 224.
+        solarise: Share of the images whose bright pixels are inverted.
     """
 
     crop: float = 0.08
+    largest: float = 1.0
+    size: tuple[int, int] | None = None
     flip: bool = True
     colour: Sequence[float] = (0.8, 0.8, 0.8, 0.2)
     colour_share: float = 0.8
     grey: float = 0.2
     blur: float = 0.5
+    solarise: float = 0.0
 
     def __call__(self, x: Tensor, draw: torch.Generator) -> Tensor:
-        """Return one view of each image, `(B, 3, H, W)` with pixels in [0, 1]."""
+        """Return one view of each image, `(B, 3, *size)` with pixels in [0, 1]."""
         count = len(x)
 
         def uniform(low: float = 0.0, high: float = 1.0) -> Tensor:
             return (low + (high - low) * torch.rand(count, generator=draw)).to(x.device, x.dtype)
 
-        area, shape = uniform(self.crop, 1.0), uniform(math.log(_RATIO[0]), math.log(_RATIO[1])).exp()
+        area, shape = uniform(self.crop, self.largest), uniform(math.log(_RATIO[0]), math.log(_RATIO[1])).exp()
         height, width = (area / shape).sqrt().clamp(max=1.0), (area * shape).sqrt().clamp(max=1.0)
+        if self.crop == 1:
+            height, width = torch.ones_like(height), torch.ones_like(width)
         mirrored = uniform() < (0.5 if self.flip else 0.0)
-        x = cropped(x, uniform(), uniform(), height, width, mirrored)
+        x = cropped(x, uniform(), uniform(), height, width, mirrored, self.size)
         factors = [uniform(max(0.0, 1.0 - s), 1.0 + s) for s in self.colour[:3]] + [
             uniform(-self.colour[3], self.colour[3])
         ]
@@ -61,11 +69,20 @@ class ImageViews:
             x = torch.where(_each(changed), adjusted(x, factors, order), x)
         x = torch.where(_each(uniform() < self.grey), grey_of(x), x)
         soft, deviation = uniform() < self.blur, uniform(*_BLUR) * (x.shape[-1] / _SIDE)
-        return torch.where(_each(soft), blurred(x, deviation), x) if self.blur else x
+        x = torch.where(_each(soft), blurred(x, deviation), x) if self.blur else x
+        return torch.where(_each(uniform() < self.solarise) & (x >= 0.5), 1 - x, x) if self.solarise else x
 
 
-def cropped(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, mirrored: Tensor) -> Tensor:
-    """Cut a part of each image and scale it bilinearly to the image's size.
+def cropped(
+    x: Tensor,
+    top: Tensor,
+    left: Tensor,
+    height: Tensor,
+    width: Tensor,
+    mirrored: Tensor,
+    size: tuple[int, int] | None = None,
+) -> Tensor:
+    """Cut a part of each image and scale it bilinearly to one size.
 
     Args:
         x: Images `(B, C, H, W)`.
@@ -74,13 +91,14 @@ def cropped(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor,
         height: Height of the part, as a share of the image's, `(B,)`.
         width: Width of the part, as a share of the image's, `(B,)`.
         mirrored: Whether it is mirrored left to right, `(B,)`.
+        size: Height and width of the result. None means those of the images.
     """
     # In the coordinates of `affine_grid` an image reaches from −1 to 1. The part has the middle (across, down).
     across, down = (2 * left - 1) * (1 - width), (2 * top - 1) * (1 - height)
     zero = torch.zeros_like(width)
     sign = 1 - 2 * mirrored.to(width.dtype)
     theta = torch.stack([sign * width, zero, across, zero, height, down], dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    grid = F.affine_grid(theta, [*x.shape[:2], *(x.shape[2:] if size is None else size)], align_corners=False)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 

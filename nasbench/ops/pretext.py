@@ -11,10 +11,16 @@ from torch import Tensor, nn
 
 __all__ = ["FORMS", "READS", "Encoder", "Form", "Pretext", "Progress"]
 
-Form = Literal["pooled", "steps"]
-"""What a pretext can read of a host: one vector an item `(B, C)`, or one vector a time step `(B, C, L)`."""
+Form = Literal["pooled", "steps", "maps", "patches"]
+"""What a pretext can read of a host.
 
-FORMS: tuple[Form, ...] = ("pooled", "steps")
+- "pooled": one vector an item, `(B, C)`.
+- "steps": one vector a time step, `(B, C, L)`.
+- "maps": the map after each stage, a list of `(B, Ck, Hk, Wk)`, in network order. The widths are a list of C.
+- "patches": the tokens of a plain vision transformer, `(B, C, P + N)`: P prefix tokens and N patches, row by row.
+"""
+
+FORMS: tuple[Form, ...] = ("pooled", "steps", "maps", "patches")
 
 READS = ("items", "labels")
 """What a pretext can read besides inputs: the numbers of the training items, and their labels."""
@@ -43,14 +49,29 @@ class Progress:
 class Encoder(Protocol):
     """A host that returns its features, in the form that the pretext needs. It is an `nn.Module`."""
 
-    def __call__(self, x: Tensor, hide: Tensor | None = None) -> Tensor:
-        """Return the features of a view, `(B, C)` or `(B, C, L)`.
+    def __call__(
+        self,
+        x: Tensor,
+        *,
+        hide: Tensor | None = None,
+        keep: Tensor | None = None,
+        add: list[Tensor] | None = None,
+    ) -> Any:
+        """Return the features of a view, in the form that the pretext needs (`FORMS`).
 
         Args:
             x: The view, normalised as the host expects it.
             hide: Which steps of series are hidden, `(B, L)`. They are set to zero after the host's input layer (its
-                slot `embed`), or in the input if it has no such slot.
+                slot `embed`), or in the input if it has no such slot. Only with "steps".
+            keep: Numbers of the patches that the blocks get, in their order, `(B, n)`. The others are removed after the
+                positions were added. Prefix tokens stay. Only with "patches".
+            add: A vector for each stage, `(B, Ck)`, that is added to all positions of its map. The following stages
+                get the sum. Only with "maps".
         """
+        ...
+
+    def runs_at(self, size: tuple[int, ...]) -> bool:
+        """Return whether the host runs on inputs of another size."""
         ...
 
 
@@ -58,8 +79,9 @@ class Pretext(nn.Module):
     """A pretext: views of a batch, heads on the host's features, and a loss. Labels are not read.
 
     A plug-in derives from this class and registers it with `kind="pretext"`. Its constructor takes the width C of the
-    host's features as `channels`, and builds the heads. If it declares the keywords `items` (number of training items)
-    or `input_size`, it gets them. The methods are called in this order in each training step:
+    host's features as `channels`, and builds the heads. If it declares the keywords `items` (number of training items),
+    `input_size` or `num_classes` (None if the items have no classes), it gets them. The methods are called in this
+    order in each training step:
 
         before_step -> views -> forward -> loss -> (backward) -> after_backward -> (optimiser) -> after_step
 
@@ -82,7 +104,11 @@ class Pretext(nn.Module):
     constant_rate: tuple[str, ...] = ()
 
     def start(self, encoder: nn.Module) -> None:
-        """Make copies of the host, such as a momentum teacher. It is called once, before training."""
+        """Make what depends on the host, such as a momentum teacher. It is called once, before training.
+
+        An encoder of "patches" has the attributes `grid` (rows and columns of patches), `patch` (height and width of a
+        patch), `prefix` (number of prefix tokens) and `positions` (the parameter of the host's positions, or None).
+        """
 
     def views(self, x: Tensor, draw: torch.Generator) -> Any:
         """Return views of a batch: tensors in lists, tuples or dicts.

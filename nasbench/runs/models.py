@@ -18,6 +18,7 @@ from nasbench.backbones.insertion import freeze_backbone, insert
 from nasbench.errors import InputError, RunError
 from nasbench.library.heads import attach_head, check_head
 from nasbench.library.plan import Plan
+from nasbench.library.pretexts import SUPERVISED, spec_of
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.runs.data import task_of_run
 from nasbench.runs.settings import SearchSettings
@@ -44,6 +45,8 @@ class ModelBuilder:
         head: The head that ends the model of a dense task, as an expression. None if the backbone ends it.
         neck: The neck of a dense host, as an expression.
         task: The task, if its class has an `attach` of its own. It makes the models of hosts.
+        learn: How the models are trained, as in the settings. A pretext can remove patches from the host, whose slots
+            are then those of sequences.
     """
 
     backbone: str
@@ -57,6 +60,7 @@ class ModelBuilder:
     head: str | None = None
     neck: str = "none"
     task: Task | None = None
+    learn: str = SUPERVISED
 
     @classmethod
     def of(cls, settings: SearchSettings, task: Task) -> ModelBuilder:
@@ -79,6 +83,7 @@ class ModelBuilder:
             drop_path=float(settings.training.get("drop_path", 0)),
             head=settings.head,
             neck=settings.neck or neck,
+            learn=settings.learn,
         )
 
     @classmethod
@@ -122,7 +127,7 @@ class ModelBuilder:
                 drop_path=self.drop_path,
                 head=self.head,
             )
-        return create_backbone(
+        host = create_backbone(
             self.backbone,
             input_size=self.input_size,
             pretrained=self.pretrained,
@@ -130,6 +135,9 @@ class ModelBuilder:
             drop_path=self.drop_path,
             **dict[str, Any](self.model_kwargs),
         )
+        if self.learn != SUPERVISED and getattr(spec_of(self.learn).cls, "needs", "") == "patches":
+            setattr(host, "sequence_slots", True)  # noqa: B010  (torch types attributes of modules as tensors)
+        return host
 
     def attach(self, host: nn.Module) -> nn.Module:
         """Return the model of a host: the host itself, the host with its head, or what the task makes of it."""

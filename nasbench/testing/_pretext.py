@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -63,10 +64,14 @@ class PretextCandidate:
         return _IMAGE if self.dims == 2 else _SERIES
 
     def host(self, *, padded: bool = False) -> nn.Module:
-        """Return a small host: convolutions with a batch norm, or dilated convolutions over time."""
+        """Return a small host: convolutions with a batch norm, a vision transformer, or convolutions over time."""
+        if getattr(self.spec.cls, "needs", "") == "patches":
+            sizes: dict[str, Any] = {"embed_dim": 16, "depth": 2, "num_heads": 2}
+            return VisionTransformer(_IMAGE[1], 4, num_classes=_CLASSES, **sizes)
         if self.dims == 2:
             layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1)]
-            return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, _CLASSES))
+            model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, _CLASSES))
+            return insert(model, None, input_size=_IMAGE)
         return insert(
             create_backbone("ts2vec", input_size=_SERIES, num_classes=_CLASSES, padded=padded), None, input_size=_SERIES
         )
@@ -77,7 +82,8 @@ class PretextCandidate:
             pixels = ((0.5,) * 3, (0.25,) * 3) if self.dims == 2 else None
             text = Leaf(self.spec.name, tuple(sorted(self.hyper.items()))).canonical()
             host = self.host(padded=padded)
-            return Learner(host, text, items=_ITEMS, input_size=self.size, pixels=pixels, seed=seed).train()
+            given: dict[str, Any] = {"items": _ITEMS, "input_size": self.size, "num_classes": _CLASSES}
+            return Learner(host, text, **given, pixels=pixels, seed=seed).train()
 
     def batch(self, step: int = 1, count: int = _BATCH) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the inputs of a step, and what a pretext can declare that it reads."""

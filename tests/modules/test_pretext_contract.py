@@ -7,7 +7,16 @@ import pytest
 from nasbench.library.modules import module_specs
 from nasbench.testing import PretextCandidate, check_pretext_candidate, pretext_candidates
 
-SMALL = {"simsiam": {"width": 16, "hidden": 8}, "byol": {"width": 8, "hidden": 16}, "moco": {"width": 8}}
+SMALL = {
+    "simsiam": {"width": 16, "hidden": 8},
+    "byol": {"width": 8, "hidden": 16},
+    "moco": {"width": 8},
+    "dino": {"hidden": 16, "width": 8, "local": 2},
+    "mae": {"width": 32, "depth": 1},
+    "denoise": {"width": 8},
+    "instance_discrimination": {"width": 8},
+    "semi_supervised": {"width": 8},
+}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from nasbench.errors import UnsupportedError
 from nasbench.ops.averaging import MeanCopy, MomentumCopy
-from nasbench.ops.contrast import cosine_distance, mlp, nt_xent, other_logits
+from nasbench.ops.contrast import cosine_distance, mlp, nt_xent, other_logits, supervised_contrast, unit_rows
 
 
 def by_loops(first, second, temperature):
@@ -90,3 +91,31 @@ class TestCopies:
 
     def test_the_teacher_gives_no_gradient(self):
         assert not MomentumCopy(self.network())(torch.randn(4, 2)).requires_grad
+
+
+class TestSupervisedContrast:
+    def test_two_classes_by_hand(self):
+        z = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])  # the third is alone with its label, and counts nowhere
+        found = supervised_contrast(z, torch.tensor([4, 4, 7]), 0.5)
+        assert float(found) == pytest.approx(math.log(math.exp(2) + 1) - 2, rel=1e-6)
+
+    def test_with_one_positive_each_it_is_nt_xent(self):
+        first, second = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)).unbind()
+        labels = torch.arange(5).repeat(2)
+        torch.testing.assert_close(
+            supervised_contrast(torch.cat([first, second]), labels, 0.2), nt_xent(first, second, 0.2)
+        )
+
+    @pytest.mark.parametrize("labels", [[], [0, 1]])
+    def test_without_a_positive_it_is_zero(self, labels):
+        z = torch.randn(len(labels), 3, requires_grad=True)
+        loss = supervised_contrast(z, torch.tensor(labels, dtype=torch.long), 0.1)
+        loss.backward()
+        assert float(loss.detach()) == 0
+        assert not z.grad.any()
+
+
+def test_rows_of_a_bank_are_unit_vectors_and_fit_into_memory():
+    torch.testing.assert_close(unit_rows(9, 4).norm(dim=1), torch.ones(9))
+    with pytest.raises(UnsupportedError, match=r"1000000000 rows of width 1000000 take 4000000 GB"):
+        unit_rows(10**9, 10**6)

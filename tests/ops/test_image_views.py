@@ -67,6 +67,21 @@ def test_views_are_pixels_and_come_from_the_generator():
 
 def test_nothing_switched_on_changes_nothing():
     still = ImageViews(crop=1.0, flip=False, colour=(0, 0, 0, 0), grey=0.0, blur=0.0)
-    # Only the shape of the crop is still drawn, which shows nothing in an image of one colour.
-    plain = torch.full_like(IMAGES, 0.25)
-    torch.testing.assert_close(still(plain, torch.Generator()), plain)
+    torch.testing.assert_close(still(IMAGES, torch.Generator()), IMAGES, atol=1e-5, rtol=1e-4)
+
+
+def test_solarised_pixels_are_torchvisions():
+    bright = ImageViews(crop=1.0, flip=False, colour=(0, 0, 0, 0), grey=0.0, blur=0.0, solarise=1.0)
+    expected = peer.solarize(IMAGES, 0.5)
+    torch.testing.assert_close(bright(IMAGES, torch.Generator()), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_views_of_another_size_show_at_most_the_largest_part():
+    # The value of a pixel is its column, so the columns that are seen tell the width of the part.
+    columns = torch.linspace(0, 1, 64).expand(200, 3, 64, 64)
+    small = ImageViews(crop=0.05, largest=0.4, size=(24, 20), flip=False, colour=(0, 0, 0, 0), grey=0.0, blur=0.0)
+    views = small(columns, torch.Generator().manual_seed(0))
+    assert views.shape == (200, 3, 24, 20)
+    widths = views.amax((1, 2, 3)) - views.amin((1, 2, 3))
+    assert float(widths.max()) < (0.4 * 4 / 3) ** 0.5
+    assert float(widths.min()) > (0.05 * 3 / 4) ** 0.5 * 0.9

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from nasbench.backbones import Slot
-from nasbench.backbones.insertion import host_of, slots_of
+from nasbench.backbones.hooks import SlotHook
+from nasbench.backbones.insertion import host_of, plugins_of, slots_of
 from nasbench.backbones.layout import MapFormat
 from nasbench.backbones.tracing import BATCH, meta_copy
 from nasbench.errors import UnsupportedError
@@ -93,10 +96,108 @@ class HostEncoder(nn.Module):
             self.aux.append(aux_loss(self.model))
         return as_float(found[-1])
 
+    def runs_at(self, size: tuple[int, ...]) -> bool:
+        """Return whether the host runs on inputs of another size. Nothing is computed."""
+        return _features_at(self, size) is not None
+
     def take_aux(self) -> Tensor | float:
         """Return the mean of the auxiliary losses of all runs since the last call."""
         losses, self.aux = self.aux, []
         return sum(losses, 0.0) / len(losses) if losses else 0.0
+
+
+class MapEncoder(HostEncoder):
+    """A model that returns the map after each stage of its host.
+
+    Args:
+        model: The model, with its plan.
+        places: Where the maps are, in network order.
+    """
+
+    def __init__(self, model: nn.Module, places: Sequence[_Place]) -> None:
+        super().__init__(model, places[-1])
+        self.places = tuple(places)
+
+    def forward(self, x: Tensor, *, add: list[Tensor] | None = None) -> list[Tensor]:  # type: ignore[override]
+        """Return the maps `(B, Ck, Hk, Wk)` of images, in float32.
+
+        Args:
+            x: Images `(B, 3, H, W)`.
+            add: A vector for each stage, `(B, Ck)`, that is added to all positions of its map before it is read.
+        """
+        found: list[Tensor] = []
+        host, image, handles = host_of(self.model), tuple(x.shape[2:]), []
+        for number, place in enumerate(self.places):
+            module = host.get_submodule(place.path)
+            if add is not None:
+                adder = SlotHook(_Adder(place, add[number], image), place.index)
+                handles.append(module.register_forward_hook(adder))
+            if place is not self.place:
+                handles.append(_watch(module, place, image, found))
+        try:
+            last = super().forward(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [as_float(each) for each in (*found, last)]
+
+
+class _Adder(nn.Module):
+    """Adds a vector to all positions of a map in the layout of the host."""
+
+    def __init__(self, place: _Place, vector: Tensor, image: tuple[int, ...]) -> None:
+        super().__init__()
+        self.place, self.vector, self.image = place, vector, image
+
+    def forward(self, x: Tensor) -> Tensor:
+        form = self.place.form
+        assert form is not None
+        order = None if form.order is None else torch.tensor(form.order, device=x.device)
+        inner, prefix = form.split(x, order, self.image)
+        sums = inner + self.vector[..., None, None].to(inner.dtype)
+        return form.join(sums, prefix, None if order is None else order.argsort())
+
+
+class PatchEncoder(HostEncoder):
+    """A model that returns the tokens of its host, a plain vision transformer of timm, after its last norm.
+
+    Attributes:
+        grid: Rows and columns of patches.
+        patch: Height and width of a patch in pixels.
+        prefix: Number of tokens before the patches.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model, _Place("norm"))
+        host: Any = host_of(model)
+        self.grid, self.patch = tuple(host.patch_embed.grid_size), tuple(host.patch_embed.patch_size)
+        self.prefix = int(host.num_prefix_tokens)
+
+    @property
+    def positions(self) -> nn.Parameter | None:
+        """The parameter of the host's positions, `(1, P + N, C)` or `(1, N, C)`. None if it has no such parameter."""
+        return host_of(self.model).pos_embed  # type: ignore[return-value]
+
+    def forward(self, x: Tensor, *, keep: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Return the tokens `(B, C, P + N)` of images, in float32.
+
+        Args:
+            x: Images `(B, 3, H, W)`.
+            keep: Numbers of the patches that the blocks get, in their order, `(B, n)`. The result has n patches.
+        """
+        if keep is None:
+            return super().forward(x).transpose(1, 2)
+
+        def removed(module: nn.Module, args: Any, tokens: Tensor) -> Tensor:
+            prefix, patches = tokens[:, : self.prefix], tokens[:, self.prefix :]
+            index = keep.unsqueeze(-1).expand(-1, -1, patches.shape[2])
+            return torch.cat([prefix, patches.gather(1, index)], dim=1)
+
+        handle = host_of(self.model).get_submodule("patch_drop").register_forward_hook(removed)
+        try:
+            return super().forward(x).transpose(1, 2)
+        finally:
+            handle.remove()
 
 
 def _watch(module: nn.Module, place: _Place, image: tuple[int, ...] | None, found: list[Tensor]) -> Any:
@@ -133,6 +234,10 @@ def encoder_of(model: nn.Module, form: Form, input_size: Sequence[int]) -> HostE
     """
     if form == "pooled":
         return pooled_encoder(model, input_size)
+    if form == "maps":
+        return _map_encoder(model)
+    if form == "patches":
+        return _patch_encoder(model)
     slot = _last_slot(model)
     if slot is None or slot.size != (input_size[0],):
         size = "no map" if slot is None else f"maps of size {'x'.join(map(str, slot.size))}"
@@ -146,28 +251,60 @@ def encoder_of(model: nn.Module, form: Form, input_size: Sequence[int]) -> HostE
     return encoder
 
 
-def _length(encoder: HostEncoder, size: Sequence[int]) -> int | None:
-    """Return the number of vectors of an item of another size. None if the host does not run at this size."""
+def _map_encoder(model: nn.Module) -> MapEncoder:
+    stages = [slot for slot in _stages(model) if len(slot.size) == 2 and not slot.rows_are_series]
+    if not stages:
+        raise UnsupportedError("it needs the map of an image after each stage, and the host has no such maps")
+    return MapEncoder(model, [_Place(slot.module, index=slot.index, form=slot.format) for slot in stages])
+
+
+def _patch_encoder(model: nn.Module) -> PatchEncoder:
+    host = host_of(model)
+    # Subclasses can have paths of their own in which patches are not removed.
+    if type(host) is not VisionTransformer or not isinstance(host.patch_embed, PatchEmbed):
+        raise UnsupportedError(
+            "it needs a plain vision transformer, whose patches can be removed, and the host is none"
+        )
+    filled = plugins_of(model)
+    flat = [slot.name for slot in slots_of(model) if slot.name in filled and len(slot.size) != 1]
+    if flat:
+        raise UnsupportedError(
+            f"the patches that are left are a sequence, and the module in {', '.join(flat)} gets a grid of patches; "
+            "set the host's attribute `sequence_slots` to True before a plan is inserted"
+        )
+    return PatchEncoder(model)
+
+
+def _features_at(encoder: HostEncoder, size: Sequence[int]) -> Any:
+    """Return features of inputs of another size on the meta device. None if the host does not run at this size."""
     try:
         with torch.no_grad(), torch.device("meta"):
-            features = meta_copy(encoder)(torch.zeros(BATCH, *size))
-    except Exception:  # a host for one length can raise anything
+            return meta_copy(encoder)(torch.zeros(BATCH, *size))
+    except Exception:  # a host for one size can raise anything
         return None
-    return features.shape[2] if features.ndim == 3 and len(features) == BATCH else None
 
 
-def width_of(encoder: HostEncoder, input_size: Sequence[int]) -> int:
-    """Return the width C of the features of an encoder. Nothing is computed."""
+def _length(encoder: HostEncoder, size: Sequence[int]) -> int | None:
+    """Return the number of vectors of an item of another size. None if the host does not run at this size."""
+    features = _features_at(encoder, size)
+    return features.shape[2] if features is not None and features.ndim == 3 and len(features) == BATCH else None
+
+
+def width_of(encoder: HostEncoder, input_size: Sequence[int]) -> int | list[int]:
+    """Return the width C of the features of an encoder, or those of all its maps. Nothing is computed."""
     with torch.no_grad(), torch.device("meta"):
-        return int(meta_copy(encoder).eval()(torch.zeros(BATCH, *input_size)).shape[1])
+        features = meta_copy(encoder).eval()(torch.zeros(BATCH, *input_size))
+    return [int(each.shape[1]) for each in features] if isinstance(features, list) else int(features.shape[1])
 
 
 def _last_slot(model: nn.Module) -> Slot | None:
     """Return the slot of the last stage, or the last slot of a host without stages. None if there is none."""
-    slots = slots_of(model)
-    stages = [slot for slot in slots if slot.name.startswith("stage") and "." not in slot.name]
-    last = stages or list(slots)
-    return last[-1] if last else None
+    found = _stages(model) or list(slots_of(model))
+    return found[-1] if found else None
+
+
+def _stages(model: nn.Module) -> list[Slot]:
+    return [slot for slot in slots_of(model) if slot.name.startswith("stage") and "." not in slot.name]
 
 
 def _classifier(model: nn.Module, input_size: Sequence[int]) -> str | None:

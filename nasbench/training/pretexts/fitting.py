@@ -16,6 +16,13 @@ from nasbench.training.pretexts.pretext_task import PretextTask
 
 __all__ = ["check_host", "hosts_for"]
 
+_IMAGE_HOSTS: dict[Form, list[str]] = {
+    "pooled": ["timm models"],
+    "maps": ["timm models with maps, such as test_resnet, test_convnext and test_vit"],
+    "patches": ["plain vision transformers of timm, such as test_vit, vit_tiny_patch16_224 and deit_tiny_patch16_224"],
+}
+"""For each form of features, the hosts for images that have it. Every classifier of images has pooled features."""
+
 _ARGUMENTS = {"forecasting": "horizon", "series-classification": "num_classes"}
 """For each kind of task of series, the argument of the built-in backbones for it."""
 
@@ -47,8 +54,8 @@ def check_host(model: nn.Module, backbone: str, task: PretextTask) -> None:
 def hosts_for(task: PretextTask) -> list[str]:
     """Return the built-in hosts for the data of a task that have the features which its pretext needs."""
     argument = _ARGUMENTS.get(task.kind)
-    if argument is None:  # every classifier of images has pooled features
-        return ["timm models"] if task.needs == "pooled" else []
+    if argument is None:
+        return _IMAGE_HOSTS.get(task.needs, [])
     return [name for name in backbones.stems_for(argument) if _has(name, task.needs, task)]
 
 

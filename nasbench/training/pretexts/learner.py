@@ -32,6 +32,7 @@ class Learner(nn.Module):
         learn: The pretext, as an expression.
         items: Number of training items.
         input_size: `(3, H, W)` or `(L, D)`.
+        num_classes: Number of classes of the items. None if they have none.
         pixels: Mean and standard deviation with which the task normalises pixels in [0, 1]. None for series.
         seed: Seed of the views.
 
@@ -46,6 +47,7 @@ class Learner(nn.Module):
         *,
         items: int,
         input_size: Sequence[int],
+        num_classes: int | None = None,
         pixels: tuple[Sequence[float], Sequence[float]] | None = None,
         seed: int = 0,
     ) -> None:
@@ -54,7 +56,7 @@ class Learner(nn.Module):
         needs = getattr(spec_of(learn).cls, "needs")  # noqa: B009  (the class is a `Pretext`)
         self.encoder = encoder_of(model, needs, input_size)
         width = width_of(self.encoder, input_size)
-        self.pretext = build_pretext(learn, width, items=items, input_size=input_size)
+        self.pretext = build_pretext(learn, width, items=items, input_size=input_size, num_classes=num_classes)
         self.pretext.start(self.encoder)
         mean, std = ((0.0,), (1.0,)) if pixels is None else pixels
         self.images = pixels is not None

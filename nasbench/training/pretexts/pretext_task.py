@@ -79,8 +79,11 @@ class PretextTask(Task):
         self.recipe = usual.with_settings({"validate_every": max(1, usual.epochs // _CURVE)})
 
     def _note(self) -> str:
+        readers = "knn_accuracy and probe_accuracy alone"
+        if LABELS in self.reads:
+            readers = "knn_accuracy and probe_accuracy, and by the pretext for the share of the items that it declares"
         judged = (
-            "labels are read by knn_accuracy and probe_accuracy alone"
+            f"labels are read by {readers}"
             if self.labelled
             else "there are no labels, so plans are compared by the pretext's own validation loss, which says how well "
             "the pretext is solved and not what the features are good for"
@@ -104,7 +107,13 @@ class PretextTask(Task):
         shown = self.data.preprocessing()
         pixels = (shown["mean"], shown["std"]) if len(self.input_size) == 3 else None
         return Learner(
-            model, self.learn, items=self.splits["train"], input_size=self.input_size, pixels=pixels, seed=seed
+            model,
+            self.learn,
+            items=self.splits["train"],
+            input_size=self.input_size,
+            num_classes=self.model_kwargs.get("num_classes"),
+            pixels=pixels,
+            seed=seed,
         )
 
     def attach(self, host: nn.Module) -> nn.Module:
