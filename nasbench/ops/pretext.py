@@ -11,13 +11,17 @@ from torch import Tensor, nn
 
 __all__ = ["FORMS", "READS", "Encoder", "Form", "Pretext", "Progress"]
 
-Form = Literal["pooled", "steps"]
-"""What a pretext can read of a host: one vector an item `(B, C)`, or one vector a time step `(B, C, L)`."""
+Form = Literal["pooled", "segments", "steps", "tokens"]
+"""What a pretext can read of a host: one vector an item `(B, C)`, also of a shorter part of a series ("segments"), one
+vector a time step `(B, C, L)`, or the tokens of a transformer for series `(B, C, N)`, or `(B·D, C, N)` if each of the D
+series of an item has tokens of its own."""
 
-FORMS: tuple[Form, ...] = ("pooled", "steps")
+FORMS: tuple[Form, ...] = ("pooled", "segments", "steps", "tokens")
 
-READS = ("items", "labels")
-"""What a pretext can read besides inputs: the numbers of the training items, and their labels."""
+READS = ("items", "labels", "groups")
+"""What a pretext can read besides inputs: the numbers of the training items, their labels, and the numbers of the
+groups to which each item belongs, `(B, levels)` from the finest level to the coarsest. There are 0 levels if the data
+has no groups."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Encoder(Protocol):
     """A host that returns its features, in the form that the pretext needs. It is an `nn.Module`."""
 
     def __call__(self, x: Tensor, hide: Tensor | None = None) -> Tensor:
-        """Return the features of a view, `(B, C)` or `(B, C, L)`.
+        """Return the features of a view, as `Form` says.
 
         Args:
             x: The view, normalised as the host expects it.
@@ -68,8 +72,8 @@ class Pretext(nn.Module):
 
     Attributes:
         needs: The form of the features that it reads, one of `FORMS`.
-        reads: What it reads besides inputs: "items" (numbers of the training items, `(B,)`) or "labels". `loss` gets
-            each as a keyword.
+        reads: What it reads besides inputs, of `READS`: "items" (numbers of the training items, `(B,)`), "labels" or
+            "groups". `loss` gets each as a keyword.
         fewest: Smallest number of items in a batch.
         recipe: Settings of the training recipe that differ from those of the task.
         constant_rate: Names of submodules whose learning rate stays constant.

@@ -7,7 +7,14 @@ import pytest
 from nasbench.library.modules import module_specs
 from nasbench.testing import PretextCandidate, check_pretext_candidate, pretext_candidates
 
-SMALL = {"simsiam": {"width": 16, "hidden": 8}, "byol": {"width": 8, "hidden": 16}, "moco": {"width": 8}}
+SMALL = {
+    "simsiam": {"width": 16, "hidden": 8},
+    "byol": {"width": 8, "hidden": 16},
+    "moco": {"width": 8},
+    "cpc": {"width": 8},
+    "tfc": {"width": 8, "hidden": 16},
+    "wav2vec2": {"width": 16, "codes": 8},
+}
 
 
 @pytest.mark.parametrize(

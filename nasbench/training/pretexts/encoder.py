@@ -69,7 +69,7 @@ class HostEncoder(nn.Module):
         self.aux: list[Tensor | float] = []
 
     def forward(self, x: Tensor, hide: Tensor | None = None) -> Tensor:
-        """Return features `(B, C)` or `(B, C, L)` of inputs, in float32.
+        """Return features of inputs in float32, as `nasbench.ops.pretext.Form` says.
 
         Args:
             x: Images `(B, 3, H, W)` or series `(B, L, D)`.
@@ -131,29 +131,36 @@ def encoder_of(model: nn.Module, form: Form, input_size: Sequence[int]) -> HostE
     Raises:
         UnsupportedError: If the host has no such features.
     """
-    if form == "pooled":
-        return pooled_encoder(model, input_size)
+    if form in ("pooled", "segments"):
+        encoder = pooled_encoder(model, input_size)
+        if form == "segments" and _shape(encoder, (max(1, input_size[0] // 4), *input_size[1:])) is None:
+            raise UnsupportedError("it needs a host that runs on parts of a series, and the host has one length alone")
+        return encoder
     slot = _last_slot(model)
+    size = "no map" if slot is None else f"{slot.layout} maps of size {'x'.join(map(str, slot.size))}"
+    if form == "tokens":
+        if slot is None or slot.layout != "NLC" or len(input_size) != 2:
+            raise UnsupportedError(f"it needs a transformer with tokens in one dimension, and the host has {size}")
+        return HostEncoder(model, _Place(slot.module, index=slot.index, form=slot.format))
     if slot is None or slot.size != (input_size[0],):
-        size = "no map" if slot is None else f"maps of size {'x'.join(map(str, slot.size))}"
         raise UnsupportedError(f"it needs one vector for each of {input_size[0]} time steps, and the host has {size}")
     inside = next((s for s in slots_of(model) if s.name == _INPUT_LAYER and s.size == slot.size), None)
     path = inside.module if inside is not None and inside.layout == "NLC" else ""
     encoder = HostEncoder(model, _Place(slot.module, index=slot.index, form=slot.format), path)
     shorter = max(2, input_size[0] // 2)
-    if _length(encoder, (shorter, *input_size[1:])) != shorter:
+    if (_shape(encoder, (shorter, *input_size[1:])) or ())[2:] != (shorter,):
         raise UnsupportedError("it needs one vector for each time step of a series of any length, and the host has not")
     return encoder
 
 
-def _length(encoder: HostEncoder, size: Sequence[int]) -> int | None:
-    """Return the number of vectors of an item of another size. None if the host does not run at this size."""
+def _shape(encoder: HostEncoder, size: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the shape of the features of items of another size. None if the host does not run at this size."""
     try:
         with torch.no_grad(), torch.device("meta"):
             features = meta_copy(encoder)(torch.zeros(BATCH, *size))
     except Exception:  # a host for one length can raise anything
         return None
-    return features.shape[2] if features.ndim == 3 and len(features) == BATCH else None
+    return tuple(features.shape) if len(features) == BATCH else None
 
 
 def width_of(encoder: HostEncoder, input_size: Sequence[int]) -> int:
