@@ -7,12 +7,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nasbench import register_module
 from nasbench.ops.pretext import Encoder, Pretext
-from nasbench.ops.series_contrast import group_contrast, hidden_steps, step_levels
+from nasbench.ops.series_contrast import group_contrast, hidden_steps, id_contrast, step_levels
 
 
 @register_module(
@@ -98,18 +97,3 @@ class COMET(Pretext):
                 total = total + weight * id_contrast(one.flatten(1), two.flatten(1), numbers, self.temperature)
             levels += 1
         return total / levels
-
-
-def id_contrast(first: Tensor, second: Tensor, numbers: Tensor, temperature: float) -> Tensor:
-    """Contrast series across two views, `(B, F)` each, where those with the same number are positives.
-
-    .. math:: \\ell = -\\mathrm{mean}_i\\, \\mathrm{mean}_{j: n_j = n_i} \\log \\frac{\\exp(s_{ij} / \\tau)}
-              {\\sum_k \\exp(s_{ik} / \\tau)}
-
-    s is the cosine of series i in one view and j in the other. The result is the mean of both directions.
-    """
-    cosine = F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / temperature
-    same = (numbers.unsqueeze(1) == numbers).to(cosine)
-    share = same / same.sum(1, keepdim=True)
-    directions = [-(share * F.log_softmax(logits, dim=1)).sum(1).mean() for logits in (cosine, cosine.T)]
-    return (directions[0] + directions[1]) / 2

@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from nasbench import register_module
 from nasbench.ops.averaging import MeanCopy
 from nasbench.ops.pretext import Encoder, Pretext, Progress
-from nasbench.ops.series_contrast import group_contrast, hidden_steps, overlapping_crops, step_levels
-
-_KEPT = 3  # the strongest frequencies of a series, which are never exchanged
+from nasbench.ops.series_contrast import group_contrast, hidden_steps, mixed_frequencies, overlapping_crops, step_levels
 
 
 @register_module(
@@ -117,18 +115,6 @@ class TimesURL(Pretext):
     def after_step(self, encoder: nn.Module, progress: Progress) -> None:
         """Add the weights to their mean."""
         self.mean.update(encoder)
-
-
-def mixed_frequencies(x: Tensor, other: Tensor, share: float, draw: torch.Generator) -> Tensor:
-    """Exchange a share of the frequencies of series `(B, L, D)` for those of others, but the strongest stay.
-
-    A padded step, NaN, stays NaN. It counts as zero in the frequencies.
-    """
-    own, theirs = (torch.fft.rfft(each.nan_to_num(0.0), dim=1) for each in (x, other))
-    rank = own.abs().argsort(dim=1, descending=True).argsort(dim=1)
-    taken = (torch.rand(own.shape, generator=draw).to(x.device) < share) & (rank >= _KEPT)
-    mixed = torch.fft.irfft(torch.where(taken, theirs, own), n=x.shape[1], dim=1)
-    return torch.where(x.isnan(), x, mixed)
 
 
 def universums(z: Tensor, at: float, anchor: float) -> Tensor:

@@ -10,7 +10,12 @@ from torch import Tensor
 
 from nasbench.ops.contrast import other_logits
 
-__all__ = ["group_contrast", "hidden_steps", "overlapping_crops", "step_levels"]
+__all__ = [
+    "group_contrast", "hidden_steps", "id_contrast", "mixed_frequencies", "overlapping_crops", "step_levels",
+]  # fmt: skip
+
+_KEPT = 3
+"""The strongest frequencies of a series, which are never exchanged."""
 
 
 def overlapping_crops(x: Tensor, draw: torch.Generator) -> tuple[list[Tensor], int]:
@@ -78,3 +83,30 @@ def group_contrast(first: Tensor, second: Tensor, negatives: Tensor | None = Non
     here = torch.arange(count, device=z.device)
     # Without the diagonal, the partner of row i lies at column N + i − 1, and that of row N + i at column i.
     return (losses[:, here, count + here - 1].mean() + losses[:, count + here, here].mean()) / 2
+
+
+def id_contrast(first: Tensor, second: Tensor, numbers: Tensor, temperature: float) -> Tensor:
+    """Contrast series across two views, `(B, F)` each, where those with the same number are positives.
+
+    .. math:: \\ell = -\\mathrm{mean}_i\\, \\mathrm{mean}_{j: n_j = n_i} \\log \\frac{\\exp(s_{ij} / \\tau)}
+              {\\sum_k \\exp(s_{ik} / \\tau)}
+
+    s is the cosine of series i in one view and j in the other. The result is the mean of both directions.
+    """
+    cosine = F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / temperature
+    same = (numbers.unsqueeze(1) == numbers).to(cosine)
+    share = same / same.sum(1, keepdim=True)
+    directions = [-(share * F.log_softmax(logits, dim=1)).sum(1).mean() for logits in (cosine, cosine.T)]
+    return (directions[0] + directions[1]) / 2
+
+
+def mixed_frequencies(x: Tensor, other: Tensor, share: float, draw: torch.Generator) -> Tensor:
+    """Exchange a share of the frequencies of series `(B, L, D)` for those of others, but the strongest stay.
+
+    A padded step, NaN, stays NaN. It counts as zero in the frequencies.
+    """
+    own, theirs = (torch.fft.rfft(each.nan_to_num(0.0), dim=1) for each in (x, other))
+    rank = own.abs().argsort(dim=1, descending=True).argsort(dim=1)
+    taken = (torch.rand(own.shape, generator=draw).to(x.device) < share) & (rank >= _KEPT)
+    mixed = torch.fft.irfft(torch.where(taken, theirs, own), n=x.shape[1], dim=1)
+    return torch.where(x.isnan(), x, mixed)
