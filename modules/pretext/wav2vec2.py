@@ -133,15 +133,16 @@ class Wav2Vec2(Pretext):
         self.quantiser.warmth = _WARMEST * (_COLDEST / _WARMEST) ** progress.share
 
     def forward(self, encoder: Encoder, views: Any) -> dict[str, Tensor]:
-        """Return contexts and codes `(B, L, width)`, the perplexities `(1,)`, the penalty `(1,)`, and the views."""
+        """Return contexts and codes `(B, L, width)`, numbers of codes `(B, L)`, and what the loss adds."""
         x, hide = views["x"], views["hide"]
         context = self.of_context(encoder(x, hide=hide).transpose(1, 2))
         features = self.encoder(x.nan_to_num(0.0).transpose(1, 2)).transpose(1, 2)
         features = _GRADIENT * features + (1 - _GRADIENT) * features.detach()
-        codes, used = self.quantiser(self.norm(features), hide)
+        codes, numbers, used = self.quantiser(self.norm(features), hide)
         return {
             "context": context,
             "code": self.of_code(codes),
+            "number": numbers,
             "used": used,
             "square": features.float().square(),
             **views,
@@ -154,15 +155,11 @@ class Wav2Vec2(Pretext):
         extra = _DIVERSITY * (1.0 - outputs["used"]) + _PENALTY * outputs["square"][there].mean()
         if not bool(hide.any()):
             return extra + 0.0 * context.sum()
-        items = torch.arange(len(code), device=code.device)[:, None]
-        items = items.expand(hide.shape)[hide]
-        right = code[hide]
-        wrong = code[items[:, None], outputs["negatives"][hide]]
-        equal = (wrong == right.unsqueeze(1)).all(2)
-        c = context[hide]
-        near = F.cosine_similarity(c, right, dim=1)
-        far = F.cosine_similarity(c.unsqueeze(1), wrong, dim=2).masked_fill(equal, -torch.inf)
-        logits = torch.cat([near.unsqueeze(1), far], dim=1) / self.temperature
+        # All pairs of steps of a series, because a step is a negative of many others.
+        cosine = F.normalize(context, dim=2) @ F.normalize(code, dim=2).transpose(1, 2)
+        equal = outputs["number"].unsqueeze(2) == outputs["number"].unsqueeze(1)
+        far = cosine.masked_fill(equal, -torch.inf).gather(2, outputs["negatives"])
+        logits = torch.cat([cosine.diagonal(dim1=1, dim2=2).unsqueeze(2), far], dim=2)[hide] / self.temperature
         return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device)) + extra
 
 
@@ -186,8 +183,8 @@ class Quantiser(nn.Module):
         nn.init.normal_(self.choose.weight)
         nn.init.zeros_(self.choose.bias)
 
-    def forward(self, x: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the codes of vectors, `(B, L, width)`, and which share of all codes is used.
+    def forward(self, x: Tensor, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the codes of vectors, `(B, L, width)`, their numbers, `(B, L)`, and which share of codes is used.
 
         Args:
             x: Vectors, `(B, L, width)`.
@@ -200,7 +197,10 @@ class Quantiser(nn.Module):
         else:
             chosen = F.one_hot(logits.argmax(3), logits.shape[3]).to(logits)
         codes = torch.einsum("blgv,gvw->blgw", chosen, self.books).flatten(2)
+        numbers = torch.zeros_like(counted, dtype=torch.long)
+        for number in chosen.detach().argmax(3).unbind(2):
+            numbers = numbers * logits.shape[3] + number
         weights = counted.to(logits)[:, :, None, None]
         mean = (logits.softmax(3) * weights).sum((0, 1)) / weights.sum().clamp(min=1)
         perplexity = torch.exp(-(mean * (mean + 1e-7).log()).sum(1)).sum()
-        return codes, perplexity / mean.numel()
+        return codes, numbers, perplexity / mean.numel()

@@ -331,10 +331,11 @@ class TestWav2Vec2:
         with pytest.raises(UnsupportedError, match="codebooks=3 must divide width=8"):
             made("wav2vec2", width=8, codebooks=3)
 
-    def outputs(self, code):
+    def outputs(self, code, number):
         return {
             "context": torch.tensor([[[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]]]),
             "code": torch.tensor([code]),
+            "number": torch.tensor([number]),
             "hide": torch.tensor([[True, True, False]]),
             "negatives": torch.tensor([[[0, 1], [1, 0], [0, 0]]]),
             "x": torch.zeros(1, 3, 2),
@@ -344,24 +345,25 @@ class TestWav2Vec2:
 
     def test_the_loss_by_hand(self):
         # For both hidden steps the positive has the cosine 1, the own step does not count, the other one has 0.
-        found = made("wav2vec2", temperature=1.0).loss(self.outputs([[2.0, 0.0], [0.0, 3.0], [9.0, 9.0]]))
+        found = made("wav2vec2", temperature=1.0).loss(self.outputs([[2.0, 0.0], [0.0, 3.0], [9.0, 9.0]], [4, 5, 6]))
         assert float(found) == pytest.approx(math.log(1 + math.exp(-1)) + 0.1 * 0.75 + 10 * 0.5)
 
     def test_equal_codes_are_no_negatives(self):
-        found = made("wav2vec2").loss(self.outputs([[1.0, 1.0], [1.0, 1.0], [0.0, 1.0]]))
+        found = made("wav2vec2").loss(self.outputs([[1.0, 1.0], [1.0, 1.0], [0.0, 1.0]], [4, 4, 5]))
         assert float(found) == pytest.approx(0.1 * 0.75 + 10 * 0.5)
 
     def test_the_share_of_codes_by_hand(self):
         quantiser = made("wav2vec2", width=4, codebooks=2, codes=3).quantiser.eval()
         with torch.no_grad():
             quantiser.choose.weight.zero_()
-            codes, used = quantiser(torch.randn(2, 5, 4), torch.ones(2, 5, dtype=torch.bool))
+            _, _, used = quantiser(torch.randn(2, 5, 4), torch.ones(2, 5, dtype=torch.bool))
             assert float(used) == pytest.approx(1.0, abs=1e-4)  # every code is as likely as the others
             quantiser.choose.bias.copy_(torch.tensor([50.0, 0, 0, 0, 50.0, 0]))
-            codes, used = quantiser(torch.randn(2, 5, 4), torch.ones(2, 5, dtype=torch.bool))
+            codes, numbers, used = quantiser(torch.randn(2, 5, 4), torch.ones(2, 5, dtype=torch.bool))
         assert float(used) == pytest.approx(2 / 6, abs=1e-4)  # one of three in both books: collapsed
         expected = torch.cat([quantiser.books[0, 0], quantiser.books[1, 1]])
         torch.testing.assert_close(codes, expected.expand(2, 5, -1))
+        assert numbers.eq(1).all()  # the codes 0 and 1 of three
 
     def test_the_temperature_falls_from_2_to_half(self):
         pretext = made("wav2vec2", width=8, codes=4)
