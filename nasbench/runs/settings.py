@@ -293,8 +293,8 @@ class SearchSettings(BaseModel):
         str | None,
         CommandLine("--groups", metavar="FILE.csv"),
         Field(
-            description="CSV file with a row for each labelled series: its trial and patient, or its path, whose folders "
-            "are these; the pretext comet reads them"
+            description="CSV file with a row for each labelled series: its trial and patient, or its path, whose "
+            "folders are these; the pretext comet reads them"
         ),
     ] = None
     dates: Annotated[
