@@ -47,7 +47,7 @@ class CPC(Pretext):
     """
 
     needs = "segments"
-    recipe: ClassVar = {"epochs": 10}
+    recipe: ClassVar = {"epochs": 20}
 
     def __init__(
         self, channels: int, *, input_size: Sequence[int], segment: int = 16, future: int = _MOST, width: int = 256

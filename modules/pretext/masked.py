@@ -49,7 +49,7 @@ class Masked(Pretext):
 
     needs = "tokens"
     fewest = 1
-    recipe: ClassVar = {"epochs": 20}
+    recipe: ClassVar = {"epochs": 10}
 
     def __init__(
         self, channels: int, *, input_size: Sequence[int], patch: int = 12, share: float = 0.4, bert: bool = False

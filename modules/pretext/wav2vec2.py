@@ -70,7 +70,7 @@ class Wav2Vec2(Pretext):
 
     needs = "steps"
     fewest = 1
-    recipe: ClassVar = {"epochs": 20}
+    recipe: ClassVar = {"epochs": 10}
 
     def __init__(
         self,
