@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
 from nasbench.ops.averaging import MeanCopy
-from nasbench.ops.contrast import other_logits
 from nasbench.ops.pretext import Encoder, Pretext, Progress
+from nasbench.ops.series_contrast import group_contrast, hidden_steps, overlapping_crops, step_levels
 
 
 @register_module(
@@ -52,20 +51,9 @@ class TS2Vec(Pretext):
 
     def views(self, x: Tensor, draw: torch.Generator) -> dict[str, Any]:
         """Return two overlapping crops `(B, steps, D)` of each series, with the steps to hide and their overlap."""
-
-        def number(low: int, high: int) -> int:
-            return int(torch.randint(low, high, (1,), generator=draw))
-
-        count, steps = x.shape[:2]
-        overlap = number(min(2, steps), steps + 1)
-        left = number(0, steps - overlap + 1)
-        right = left + overlap
-        first, last = number(0, left + 1), number(right, steps + 1)
-        # Each series is shifted by a number of steps of its own.
-        shift = torch.randint(-first, steps - last + 1, (count,), generator=draw).to(x.device)
-        crops = [_rows(x, shift + first, right - first), _rows(x, shift + left, last - left)]
-        hide = [(torch.rand(crop.shape[:2], generator=draw) < self.hidden).to(x.device) for crop in crops]
-        return {"crops": crops, "hide": hide, "overlap": torch.full((count,), overlap)}
+        crops, overlap = overlapping_crops(x, draw)
+        hide = [hidden_steps(crop, self.hidden, draw) for crop in crops]
+        return {"crops": crops, "hide": hide, "overlap": torch.full((len(x),), overlap)}
 
     def forward(self, encoder: Encoder, views: Any) -> tuple[Tensor, Tensor]:
         """Return the vectors of the overlap in both crops, `(B, overlap, C)` each."""
@@ -87,35 +75,14 @@ class TS2Vec(Pretext):
         self.mean.update(encoder)
 
 
-def _rows(x: Tensor, starts: Tensor, length: int) -> Tensor:
-    """Return `length` steps of each series from its own start on."""
-    steps = starts[:, None] + torch.arange(length, device=x.device)
-    return x[torch.arange(len(x), device=x.device)[:, None], steps]
-
-
 def hierarchical_contrast(first: Tensor, second: Tensor, alpha: float) -> Tensor:
     """Return the loss of TS2Vec for the vectors of both crops, `(B, T, C)` each."""
     total, levels = first.new_zeros(()), 0
-    while True:
-        steps = first.shape[1]
+    for one, two in step_levels((first, second)):
         if alpha:
             # `(B, T, C)` and the same with batch and time exchanged, so that one function serves both contrasts.
-            total = total + alpha * _contrast(first.transpose(0, 1), second.transpose(0, 1))
-        if alpha < 1 and steps > 1:
-            total = total + (1 - alpha) * _contrast(first, second)
+            total = total + alpha * group_contrast(one.transpose(0, 1), two.transpose(0, 1))
+        if alpha < 1:
+            total = total + (1 - alpha) * group_contrast(one, two)
         levels += 1
-        if steps == 1:
-            return total / levels
-        first, second = (F.max_pool1d(z.transpose(1, 2), 2).transpose(1, 2) for z in (first, second))
-
-
-def _contrast(first: Tensor, second: Tensor) -> Tensor:
-    """Contrast the N vectors of each of G groups in both crops, `(G, N, C)` each. One vector alone costs nothing."""
-    count = first.shape[1]
-    if count == 1:
-        return first.new_zeros(())
-    z = torch.cat([first, second], dim=1)
-    losses = -F.log_softmax(other_logits(z @ z.transpose(1, 2)), dim=-1)
-    here = torch.arange(count, device=z.device)
-    # Without the diagonal, the partner of row i lies at column N + i − 1, and that of row N + i at column i.
-    return (losses[:, here, count + here - 1].mean() + losses[:, count + here, here].mean()) / 2
+    return total / levels

@@ -11,19 +11,24 @@ from torch import Tensor, nn
 
 __all__ = ["FORMS", "READS", "Encoder", "Form", "Pretext", "Progress"]
 
-Form = Literal["pooled", "steps", "maps", "patches"]
+Form = Literal["pooled", "segments", "steps", "tokens", "maps", "patches"]
 """What a pretext can read of a host.
 
 - "pooled": one vector an item, `(B, C)`.
+- "segments": one vector an item, also of a shorter part of a series, `(B, C)`.
 - "steps": one vector a time step, `(B, C, L)`.
+- "tokens": the tokens of a transformer for series, `(B, C, N)`, or `(B·D, C, N)` if each of the D series of an item has
+  tokens of its own.
 - "maps": the map after each stage, a list of `(B, Ck, Hk, Wk)`, in network order. The widths are a list of C.
 - "patches": the tokens of a plain vision transformer, `(B, C, P + N)`: P prefix tokens and N patches, row by row.
 """
 
-FORMS: tuple[Form, ...] = ("pooled", "steps", "maps", "patches")
+FORMS: tuple[Form, ...] = ("pooled", "segments", "steps", "tokens", "maps", "patches")
 
-READS = ("items", "labels")
-"""What a pretext can read besides inputs: the numbers of the training items, and their labels."""
+READS = ("items", "labels", "groups")
+"""What a pretext can read besides inputs: the numbers of the training items, their labels, and the numbers of the
+groups to which each item belongs, `(B, levels)` from the finest level to the coarsest. There are 0 levels if the data
+has no groups."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,8 @@ class Pretext(nn.Module):
 
     Attributes:
         needs: The form of the features that it reads, one of `FORMS`.
-        reads: What it reads besides inputs: "items" (numbers of the training items, `(B,)`) or "labels". `loss` gets
-            each as a keyword.
+        reads: What it reads besides inputs, of `READS`: "items" (numbers of the training items, `(B,)`), "labels" or
+            "groups". `loss` gets each as a keyword.
         fewest: Smallest number of items in a batch.
         recipe: Settings of the training recipe that differ from those of the task.
         constant_rate: Names of submodules whose learning rate stays constant.

@@ -35,7 +35,14 @@ _FINEST_STRIDE = 4  # of the levels of a head
 _HEAD_CLASSES = 10  # with which a head is counted
 _HEAD_SCALE = 2
 _DATA = {1: "series", 2: "images"}  # that a pretext learns from, by dims
-_NEEDS = {"pooled": "one vector for each item", "steps": "one vector for each time step"}
+_NEEDS = {
+    "pooled": "one vector for each item",
+    "segments": "one vector for each part of a series",
+    "steps": "one vector for each time step",
+    "tokens": "the tokens of a transformer",
+    "maps": "the map after each stage",
+    "patches": "the patches of a plain vision transformer",
+}
 _ORDERS = {1: "N", 2: "N²"}
 _LABEL = 12  # width of the labels on a page
 _WIDE = 120  # terminal width from which a table writes properties as words

@@ -53,6 +53,7 @@ def make_task(settings: SearchSettings, text: str | None = None) -> Task:
         head=settings.head,
         ignore=settings.ignore,
         scale=settings.scale,
+        groups=settings.groups,
         seed=settings.seed,
         **_host_images(settings, str(settings.backbone)),
     )

@@ -289,6 +289,14 @@ class SearchSettings(BaseModel):
         CommandLine("--fill"),
         Field(description="how to fill missing values and rows of a series; without it, they are an error"),
     ] = None
+    groups: Annotated[
+        str | None,
+        CommandLine("--groups", metavar="FILE.csv"),
+        Field(
+            description="CSV file with a row for each labelled series: its trial and patient, or its path, whose "
+            "folders are these; the pretext comet reads them"
+        ),
+    ] = None
     dates: Annotated[
         Literal["dayfirst", "monthfirst"] | None,
         CommandLine("--dates"),

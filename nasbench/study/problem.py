@@ -273,7 +273,19 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     return Problem(settings, task, space, wanted, evaluator, identity, slots)
 
 
-_OF_ITEMS = ("size", "lookback", "horizon", "fill", "covariates", "dates", "series", "target", "ignore", "scale")
+_OF_ITEMS = (
+    "size",
+    "lookback",
+    "horizon",
+    "fill",
+    "covariates",
+    "dates",
+    "series",
+    "target",
+    "ignore",
+    "scale",
+    "groups",
+)
 
 OF_DATA = (*_OF_ITEMS, "head", "neck")
 """Settings of the data and the head of a task. Each task uses some of them."""

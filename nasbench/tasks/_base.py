@@ -145,6 +145,9 @@ class Task(ABC):
         has_items: Whether the primary metric has a value for each item.
         head: The head of the library that ends the models, as an expression. None if the backbone ends them.
         neck: The neck that a host has if none is chosen, as an expression. It needs a head.
+        groups: For each split, numbers of the groups to which its items belong, such as trials and patients, `(items,
+            levels)` in the order of `eval_batches`, from the finest level to the coarsest. Some pretexts read them.
+            Empty if there are none.
     """
 
     name: str
@@ -162,6 +165,7 @@ class Task(ABC):
     has_items: bool = True
     head: str | None = None
     neck: str = "none"
+    groups: Mapping[str, Tensor] = MappingProxyType({})
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -56,6 +56,7 @@ def create_task(
     head: str | None = None,
     ignore: int | None = None,
     scale: int | None = None,
+    groups: str | None = None,
     seed: int = 0,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -79,6 +80,7 @@ def create_task(
             `fcos(convs=2)` for detection, and `pixel_shuffle` for super-resolution.
         ignore: Value in masks of pixels without a label. The default is 255.
         scale: Factor of super-resolution, 2, 3 or 4. The default is 2.
+        groups: A CSV file of the trials and patients of labelled series, as `nasbench.tasks.groups` describes it.
         seed: Seed of a random split.
         mean: Mean of each channel of pixels in [0, 1], as the backbone's pretrained weights expect it. The default is
             the mean of ImageNet.
@@ -103,6 +105,7 @@ def create_task(
     if not kind_of(text):
         ending: dict[str, Any] = {"head": head, "ignore": ignore}
         ending |= {"scale": scale} if scale is not None else {}
+        ending |= {"groups": groups} if groups is not None else {}
         return _user_task(
             text, {**image_options, **window, **ending, "fill": fill, "dates": dates, "series": tuple(series)}
         )
@@ -118,7 +121,7 @@ def create_task(
         "csv:": lambda: _csv(text, csv_file(place), window, reading),
         "ett:": lambda: _ett(text, csv_file(place), window, reading),
         "digits-rows": lambda: _digit_rows(text, seed),
-        "series:": lambda: _labelled_series(text, ts_files(place), fill, seed),
+        "series:": lambda: _labelled_series(text, ts_files(place), fill, groups, seed),
         "scenes-segment": lambda: _segmentation(text, None, ignore, image_options, head),
         "segment:": lambda: _segmentation(text, annotated_images(place), ignore, image_options, head),
         "scenes-detect": lambda: _detection(text, None, image_options, head),
@@ -147,7 +150,7 @@ def unused_options(text: str, given: Iterable[str]) -> list[str]:
     elif kind == "super-resolution":
         used = _OF_SR
     elif kind == "series-classification":
-        used = frozenset({"fill"} if text.startswith("series:") else ())
+        used = frozenset({"fill", "groups"} if text.startswith("series:") else ())
     else:
         used = _OF_IMAGES
     return [name for name in given if name not in used]
@@ -227,10 +230,15 @@ def _digit_rows(text: str, seed: int) -> SeriesClassificationTask:
     return SeriesClassificationTask(text, digit_rows(), seed=seed, recipe=recipe)
 
 
-def _labelled_series(text: str, paths: list[Path], fill: str | None, seed: int) -> SeriesClassificationTask:
+def _labelled_series(
+    text: str, paths: list[Path], fill: str | None, groups: str | None, seed: int
+) -> SeriesClassificationTask:
+    from nasbench.tasks.groups import read_groups
     from nasbench.tasks.series_classification import SeriesClassificationTask, read_items
 
-    return SeriesClassificationTask(text, read_items(paths, fill), fill=fill, seed=seed)
+    items = read_items(paths, fill)
+    found = None if groups is None else read_groups(Path(groups), len(items.labels))
+    return SeriesClassificationTask(text, items, groups=found, fill=fill, seed=seed)
 
 
 def _co2(text: str, window: dict[str, Any], columns: Sequence[str]) -> ForecastingTask:

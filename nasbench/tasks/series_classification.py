@@ -20,6 +20,7 @@ from nasbench.errors import DataError, UnknownNameError
 from nasbench.tasks._base import SPLITS, Batch, Kind, Meter, Task, epoch_generator, shuffled
 from nasbench.tasks.accuracy import AccuracyMeter, balanced_accuracy
 from nasbench.tasks.forms import METRICS
+from nasbench.tasks.groups import Groups
 from nasbench.tasks.recipe import Recipe
 from nasbench.tasks.stratified import draw_splits, drawn_note
 from nasbench.tasks.ts_reader import LabelledSeries, read_ts
@@ -73,6 +74,7 @@ class SeriesClassificationTask(Task):
     Args:
         name: The text that the user gave.
         items: The data.
+        groups: The trials and patients of the items. None if they are not known.
         seed: Seed of the splits that are drawn.
         fill: How missing values were filled, for `describe`.
         recipe: The recipe that a search uses by default.
@@ -91,6 +93,7 @@ class SeriesClassificationTask(Task):
         name: str,
         items: LabelledItems,
         *,
+        groups: Groups | None = None,
         seed: int = 0,
         fill: str | None = None,
         recipe: Recipe | None = None,
@@ -109,6 +112,11 @@ class SeriesClassificationTask(Task):
         self.model_kwargs = {"num_classes": len(self.classes)} | ({"padded": 1} if self.padded else {})
         self.notes = (*items.notes, *drawn_note(name, made, seed, "items"))
         self.read = items.read
+        if groups is not None:
+            self.notes = (*self.notes, f"the items come from {groups.summary()}")
+            self._groups_sha256 = hashlib.sha256(groups.numbers.tobytes()).hexdigest()
+            numbers = torch.from_numpy(groups.numbers)
+            self.groups = {split: numbers[self.indices[split]] for split in SPLITS}
         self.recipe = recipe or Recipe(epochs=100, batch_size=16, learning_rate=1e-3, weight_decay=0.01)
 
     def _fit_scales(self, items: LabelledItems) -> None:
@@ -148,6 +156,7 @@ class SeriesClassificationTask(Task):
             "series": self.input_size[1],
             "classes": len(self.classes),
             "fill": self.fill,
+            **({"groups_sha256": self._groups_sha256} if self.groups else {}),
         }
 
     def preprocessing(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from nasbench.library.registry import ModuleSpec
 from nasbench.ops.pretext import Progress
 from nasbench.testing._candidate import seeded
 from nasbench.testing._probes import equal
-from nasbench.training.pretexts import Learner
+from nasbench.training.pretexts import HostEncoder, Learner
 
 __all__ = ["PRETEXT_CHECKS", "PretextCandidate", "pretext_candidates"]
 
@@ -64,17 +64,23 @@ class PretextCandidate:
         return _IMAGE if self.dims == 2 else _SERIES
 
     def host(self, *, padded: bool = False) -> nn.Module:
-        """Return a small host: convolutions with a batch norm, a vision transformer, or convolutions over time."""
-        if getattr(self.spec.cls, "needs", "") == "patches":
+        """Return a small host: convolutions with a batch norm, a transformer, or dilated convolutions over time."""
+        if self.needs == "patches":
             sizes: dict[str, Any] = {"embed_dim": 16, "depth": 2, "num_heads": 2}
             return VisionTransformer(_IMAGE[1], 4, num_classes=_CLASSES, **sizes)
         if self.dims == 2:
             layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1)]
             model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, _CLASSES))
             return insert(model, None, input_size=_IMAGE)
-        return insert(
-            create_backbone("ts2vec", input_size=_SERIES, num_classes=_CLASSES, padded=padded), None, input_size=_SERIES
-        )
+        name, given = ("patchtst", {}) if self.needs == "tokens" else ("ts2vec", {"padded": padded})
+        host = create_backbone(name, input_size=_SERIES, num_classes=_CLASSES, **given)
+        return insert(host, None, input_size=_SERIES)
+
+    @property
+    def needs(self) -> str:
+        """The form of the features that the pretext reads."""
+        cls: Any = self.spec.cls
+        return cls.needs
 
     def build(self, seed: int = 0, *, padded: bool = False) -> Learner:
         """Return a learner in training mode: a new host with the pretext."""
@@ -90,7 +96,11 @@ class PretextCandidate:
         draw = torch.Generator().manual_seed(step)
         x = torch.randn(count, *self.size, generator=draw)
         items = torch.randperm(_ITEMS, generator=draw)[:count]
-        return x, {"items": items, "labels": torch.randint(_CLASSES, (count,), generator=draw)}
+        return x, {
+            "items": items,
+            "labels": torch.randint(_CLASSES, (count,), generator=draw),
+            "groups": torch.stack([items % 6, items % 3], dim=1),
+        }
 
 
 def pretext_candidates(spec: ModuleSpec, hyper: Mapping[str, Any] | None = None) -> list[PretextCandidate]:
@@ -124,7 +134,10 @@ def trains_the_host(candidate: PretextCandidate) -> str:
     grads = {name: p.grad for name, p in learner.named_parameters() if p.requires_grad}
     if all(p.grad is None or not p.grad.any() for p in learner.model.parameters()):
         return "no gradient reaches the host"
-    without = [name for name, grad in grads.items() if grad is None and name.startswith("pretext")]
+    # A copy of the host that is trained too has a classifier of its own, which no pretext trains.
+    copies = {id(p) for m in learner.pretext.modules() if isinstance(m, HostEncoder) for p in m.parameters()}
+    heads = {name: p for name, p in learner.pretext.named_parameters() if p.requires_grad and id(p) not in copies}
+    without = [f"pretext.{name}" for name, p in heads.items() if p.grad is None]
     if without:
         return f"no gradient reaches {', '.join(without)}"
     infinite = [name for name, grad in grads.items() if grad is not None and not grad.isfinite().all()]
@@ -132,7 +145,7 @@ def trains_the_host(candidate: PretextCandidate) -> str:
 
 
 def reads_what_it_declares(candidate: PretextCandidate) -> str:
-    """Labels and numbers of items are read only if the pretext declares them, and the inputs are not changed."""
+    """Labels, numbers of items and groups are read only if declared, and the inputs are not changed."""
     learner, (x, targets) = candidate.build(), candidate.batch()
     before, reading = x.clone(), _Reading(targets)
     learner.before_step(Progress(1, _STEPS))
@@ -253,7 +266,7 @@ def works_under_autocast(candidate: PretextCandidate) -> str:
 
 def serves_padded_series(candidate: PretextCandidate) -> str:
     """Padded steps of a series, which are NaN, give a finite loss and finite gradients."""
-    if candidate.dims == 2:
+    if candidate.dims == 2 or candidate.needs == "tokens":  # no transformer takes padded series
         return ""
     learner, (x, targets) = candidate.build(padded=True), candidate.batch()
     x[0, -_PADDED:] = torch.nan

@@ -16,6 +16,9 @@ SMALL = {
     "denoise": {"width": 8},
     "instance_discrimination": {"width": 8},
     "semi_supervised": {"width": 8},
+    "cpc": {"width": 8},
+    "tfc": {"width": 8, "hidden": 16},
+    "wav2vec2": {"width": 16, "codes": 8},
 }
 
 

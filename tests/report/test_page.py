@@ -277,7 +277,7 @@ def test_the_command_gives_every_setting_back(monkeypatch):
         "learn": "moco",
         "constraints": ("params<=1.1x", "macs<=2x"), "sampler": "tpe", "seed": 5, "seeds": 2, "refine": 4,
         "until": "first", "size": 48, "lookback": 48, "horizon": 12, "fill": "linear", "covariates": True,
-        "dates": "dayfirst", "series": ("a", "b"), "target": "a",
+        "groups": "g.csv", "dates": "dayfirst", "series": ("a", "b"), "target": "a",
             "head": "fcn", "neck": "fpn", "ignore": 11, "scale": 3,
         "checkpoint": "w.pt", "pretrained": True, "freeze": "backbone", "modules": ("a.py", "b"), "latency_s": 3.0,
         "latency_profile": "h.json", "proxies": ("naswot", "zico"), "halving": 3, "halving_epochs": 2,

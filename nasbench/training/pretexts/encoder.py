@@ -72,7 +72,7 @@ class HostEncoder(nn.Module):
         self.aux: list[Tensor | float] = []
 
     def forward(self, x: Tensor, hide: Tensor | None = None) -> Tensor:
-        """Return features `(B, C)` or `(B, C, L)` of inputs, in float32.
+        """Return features of inputs in float32, as `nasbench.ops.pretext.Form` says.
 
         Args:
             x: Images `(B, 3, H, W)` or series `(B, L, D)`.
@@ -232,15 +232,24 @@ def encoder_of(model: nn.Module, form: Form, input_size: Sequence[int]) -> HostE
     Raises:
         UnsupportedError: If the host has no such features.
     """
-    if form == "pooled":
-        return pooled_encoder(model, input_size)
+    if form in ("pooled", "segments"):
+        encoder = pooled_encoder(model, input_size)
+        if form == "segments":
+            part = _features_at(encoder, (max(1, input_size[0] // 4), *input_size[1:]))
+            if part is None or len(part) != BATCH:
+                raise UnsupportedError("it needs a host that runs on parts of a series, and the host has only one length")
+        return encoder
     if form == "maps":
         return _map_encoder(model)
     if form == "patches":
         return _patch_encoder(model)
     slot = _last_slot(model)
+    size = "no map" if slot is None else f"{slot.layout} maps of size {'x'.join(map(str, slot.size))}"
+    if form == "tokens":
+        if slot is None or slot.layout != "NLC" or len(input_size) != 2:
+            raise UnsupportedError(f"it needs a transformer with tokens in one dimension, and the host has {size}")
+        return HostEncoder(model, _Place(slot.module, index=slot.index, form=slot.format))
     if slot is None or slot.size != (input_size[0],):
-        size = "no map" if slot is None else f"maps of size {'x'.join(map(str, slot.size))}"
         raise UnsupportedError(f"it needs one vector for each of {input_size[0]} time steps, and the host has {size}")
     inside = next((s for s in slots_of(model) if s.name == _INPUT_LAYER and s.size == slot.size), None)
     path = inside.module if inside is not None and inside.layout == "NLC" else ""

@@ -16,9 +16,9 @@ from nasbench.tasks import item_count, map_tensors
 from nasbench.training.optimisation import as_float, autocast
 from nasbench.training.pretexts.encoder import HostEncoder, encoder_of, pooled_encoder, width_of
 
-__all__ = ["ITEMS", "LABELS", "Learner"]
+__all__ = ["GROUPS", "ITEMS", "LABELS", "Learner"]
 
-ITEMS, LABELS = "items", "labels"
+ITEMS, LABELS, GROUPS = "items", "labels", "groups"
 """Names of what the targets of a batch contain, as in `nasbench.ops.pretext.READS`."""
 
 _VALIDATION = 2**32 - 1  # in place of a step's number, for the views of validation batches
@@ -91,7 +91,7 @@ class Learner(nn.Module):
     def before_step(self, progress: Progress) -> None:
         """Prepare the step, also if it is tried again."""
         self._draw, self._progress = self._generator(progress.step), progress
-        self.encoder.take_aux()
+        self._take_aux()
         self.pretext.before_step(progress)
 
     def after_backward(self) -> None:
@@ -113,7 +113,12 @@ class Learner(nn.Module):
         Raises:
             InputError: If there are fewer items than the pretext needs.
         """
-        return self._loss(inputs, targets, self._draw, amp) + self.encoder.take_aux()
+        return self._loss(inputs, targets, self._draw, amp) + self._take_aux()
+
+    def _take_aux(self) -> Tensor | float:
+        """Return the auxiliary losses of the host, and of copies of it that a pretext trains too."""
+        encoders = [module for module in self.modules() if isinstance(module, HostEncoder)]
+        return sum((encoder.take_aux() for encoder in encoders), 0.0)
 
     def validation_loss(self, inputs: Any, targets: Mapping[str, Tensor], amp: str = "none") -> Tensor:
         """Return the loss of a batch of the validation split. Its views are the same at every call."""

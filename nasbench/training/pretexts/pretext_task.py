@@ -13,7 +13,7 @@ from nasbench.library.pretexts import pretexts_for, spec_of
 from nasbench.ops.pretext import Pretext
 from nasbench.tasks import Batch, Task, epoch_generator, shuffled
 from nasbench.tasks.forms import LABEL_FREE, PRETEXT_METRICS
-from nasbench.training.pretexts.learner import ITEMS, LABELS, Learner
+from nasbench.training.pretexts.learner import GROUPS, ITEMS, LABELS, Learner
 
 __all__ = ["PretextTask"]
 
@@ -136,7 +136,7 @@ class PretextTask(Task):
     def train_batches(
         self, batch_size: int, *, seed: int, epoch: int, augmentation: str = "none", device: torch.device | str = "cpu"
     ) -> Iterator[Batch]:
-        """Yield training batches. Targets have only what the pretext declares: `items`, `labels`, or nothing.
+        """Yield training batches. Targets have only what the pretext declares, of `READS`, or nothing.
 
         Raises:
             InputError: If the pretext needs the numbers of items, and the task draws its batches in an order of its
@@ -149,14 +149,19 @@ class PretextTask(Task):
             count = len(x if isinstance(x, Tensor) else x[0])
             # Without anything to read, the targets still say how many items there are.
             targets: dict[str, Tensor] = {"count": torch.zeros(count, device=device)}
-            if ITEMS in self.reads:
+            if {ITEMS, GROUPS} & set(self.reads):
                 items = next(numbers, torch.empty(0))
                 if len(items) != count:
                     raise InputError(f"learn={self.learn}: {self.name} draws its batches in an order of its own")
-                targets[ITEMS] = items.to(device)
+                known = {ITEMS: items, GROUPS: self.groups_of("train")[items]}
+                targets |= {name: known[name].to(device) for name in known if name in self.reads}
             if LABELS in self.reads:
                 targets[LABELS] = y
             yield x, targets
+
+    def groups_of(self, split: str) -> Tensor:
+        """Return the numbers of the groups of all items of a split, `(items, levels)`."""
+        return self.data.groups.get(split, torch.zeros(self.splits[split], 0, dtype=torch.long))
 
     def eval_batches(self, split: str, batch_size: int, *, device: torch.device | str = "cpu") -> Iterator[Batch]:
         """Yield every item of a split in order, with the targets of the user's task."""

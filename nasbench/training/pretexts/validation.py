@@ -13,7 +13,7 @@ from nasbench.tasks import item_count
 from nasbench.training.optimisation import autocast
 from nasbench.training.pretexts.encoder import pooled_encoder
 from nasbench.training.pretexts.features import COLLAPSED, linear_probe, rank_me, spread, weighted_knn
-from nasbench.training.pretexts.learner import ITEMS, LABELS, Learner
+from nasbench.training.pretexts.learner import GROUPS, ITEMS, LABELS, Learner
 from nasbench.training.pretexts.pretext_task import PretextTask
 
 __all__ = ["validate_features"]
@@ -91,12 +91,14 @@ def validate_features(
 def _pretext_loss(
     learner: Learner, task: PretextTask, split: str, device: torch.device, *, batch_size: int, amp: str
 ) -> dict[str, float]:
-    total, items = 0.0, 0
+    total, items, seen = 0.0, 0, 0
+    groups = task.groups_of(split).to(device)
     for x, y in task.data.eval_batches(split, batch_size, device=device):
         count = item_count(x)
+        seen += count
         if count < learner.pretext.fewest:  # a last batch that is too small to be compared
             continue
-        known = {ITEMS: torch.full((count,), -1, device=device), LABELS: y}
+        known = {ITEMS: torch.full((count,), -1, device=device), LABELS: y, GROUPS: groups[seen - count : seen]}
         total += float(learner.validation_loss(x, known, amp)) * count
         items += count
     if not np.isfinite(total):
