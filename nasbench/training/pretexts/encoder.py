@@ -237,7 +237,7 @@ def encoder_of(model: nn.Module, form: Form, input_size: Sequence[int]) -> HostE
         if form == "segments":
             part = _features_at(encoder, (max(1, input_size[0] // 4), *input_size[1:]))
             if part is None or len(part) != BATCH:
-                raise UnsupportedError("it needs a host that runs on parts of a series, and the host has only one length")
+                raise UnsupportedError("it needs a host that runs on parts of a series, and the host has one length")
         return encoder
     if form == "maps":
         return _map_encoder(model)
