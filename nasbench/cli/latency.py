@@ -85,7 +85,8 @@ def profile(
     check_device_name(device)
     check_mode(mode or MODES[0], amp or AMP[0])
     check_threads(threads)
-    console.check_file(out, force=force)
+    # A device profile that was begun is continued, so its file is not overwritten.
+    console.check_file(out, force=force or space is not None)
     given = {"device": device, "mode": mode, "channels_last": channels_last, "amp": amp, "threads": threads}
     options = {"time_s": duration_s(time), "seed": seed, **{k: v for k, v in given.items() if v is not None}}
     of_task = {"neck": neck, "head": head, "scale": scale, "fill": fill}

@@ -337,7 +337,7 @@ def test_a_resumed_search_names_a_bad_record_and_evaluates_its_plan_again(tmp_pa
     BAD[name](ends[trial]["user_attr"]["evaluation"])
     (folder / "journal.log").write_text("".join(json.dumps(line) + "\n" for line in log))
     run = nb.search(backbone="test_resnet", size=32, **options, on_event=lambda event: told.append(event.message))
-    assert told[0].startswith(f"1 record is damaged and is left out: trial {trial}: ")
+    assert any(message.startswith(f"1 record is damaged and is left out: trial {trial}: ") for message in told)
     assert sorted(run.trials()["plan"]) == sorted(first["plan"])
     assert run.trials()["number"].tolist() == [n for n in range(5) if n != trial]
     assert [one.number for one in run.journal.skipped] == [trial]
