@@ -197,8 +197,8 @@ def _disagreements(plans: pd.DataFrame) -> Iterable[str]:
     is_open = (several["verdict"] == "NOT DECIDED") & several["difference_low"].notna()
     if numbers := several.loc[is_open & ~spans_0, "number"].tolist():
         yield (
-            f" {_trials(numbers)} has no verdict although the interval is on one side of 0, because the plan was chosen "
-            "among many, or is one of several that are compared."
+            f" {_trials(numbers)} has no verdict although the interval is on one side of 0, because the plan was "
+            "chosen among many, or is one of several that are compared."
         )
 
 

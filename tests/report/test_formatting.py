@@ -77,7 +77,7 @@ def test_the_bare_backbone_has_a_name():
     assert plan_name("{}") == "bare backbone"
     assert plan_cell("{}") == Cell("bare backbone")
     drawn = (Place(("stage1",), (Part("se", "module"),)),)
-    assert plan_cell('{"stage1": "se"}') == Cell('{"stage1": "se"}', code=True, diagram=drawn)
+    assert plan_cell('{"stage1": "se"}') == Cell('{"stage1": "se"}', code=True, diagram=drawn, typed="stage1=se")
 
 
 def test_a_verdict_is_styled_by_its_first_word():

@@ -1,4 +1,4 @@
-"""The tables of plans: which verdict and standing a plan is said to have, and why a verdict differs from an interval."""
+"""The tables of plans: the verdict and standing of a plan, and why a verdict differs from the interval beside it."""
 
 import numpy as np
 import pandas as pd
