@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from nasbench.evidence.pareto import non_dominated
 from nasbench.library.plan import BARE
@@ -267,24 +268,41 @@ def _named(data: ScatterData) -> list[str]:
 def _annotate(figure: Figure, axes: Axes, data: ScatterData) -> None:
     """Write trial numbers beside points and "bare" beside the bare backbone. The table below lists the plans.
 
-    A number that would cover another is left out.
+    A number stands where it covers no other number and no point, if there is such a place. A number that would cover
+    another number is left out.
     """
     figure.draw_without_rendering()  # so that the places of the points are known
+    points = axes.transData.transform(data.points[["x", "y"]].to_numpy(dtype=float))
     rows = data.points[data.points["kind"].isin(_named(data))].to_dict(orient="records")
     taken: list[Bbox] = []
-    for row in sorted(rows, key=lambda row: (row["kind"] != "bare", row["kind"] != "front")):  # the first is kept
+    for row in sorted(rows, key=lambda row: (row["kind"] != "bare", row["kind"] != "front")):  # the first are kept
         text = "bare" if row["kind"] == "bare" else str(row["number"])
-        for offset in _PLACES:
-            note = axes.annotate(
-                text, (row["x"], row["y"]), xytext=offset, textcoords="offset points", fontsize=8,
-                ha="left" if offset[0] > 0 else "right", color=KINDS[row["kind"]],
-            )  # fmt: skip
+        notes = [
+            axes.annotate(
+                text, (row["x"], row["y"]), xytext=place, textcoords="offset points", fontsize=8,
+                ha="left" if place[0] > 0 else "right", color=KINDS[row["kind"]], zorder=4,
+            )
+            for place in _PLACES
+        ]  # fmt: skip
+        boxes = [note.get_window_extent() for note in notes]
+        free = [i for i, box in enumerate(boxes) if not any(box.overlaps(other) for other in taken)]
+        best = min(free, key=lambda i: _covered(boxes[i], points), default=None)
+        for i, note in enumerate(notes):
             note.set_in_layout(False)  # the points stay where they are
-            box = note.get_window_extent()
-            if not any(box.overlaps(other) for other in taken):
-                taken.append(box)
-                break
-            note.remove()
+            if i == best:
+                taken.append(boxes[i])
+            else:
+                note.remove()
+
+
+_RADIUS = 6
+"""Radius of a point in pixels of the picture, a little more than is drawn."""
+
+
+def _covered(box: Bbox, points: NDArray[np.float64]) -> int:
+    """Return how many points `(N, 2)` a box covers, also in part."""
+    inside = (points > np.subtract(box.min, _RADIUS)) & (points < np.add(box.max, _RADIUS))
+    return int(inside.all(axis=1).sum())
 
 
 def costs_of(run: Run) -> list[str]:
