@@ -60,7 +60,7 @@ def explorer_data(run: Run) -> dict[str, Any]:
     x = next((name for name in ("macs", "latency_ms", *names) if known.get(name) and name != metric), metric)
     # What is the same for every plan, such as the length of the training, shows nothing as an axis.
     axes = [name for name in names if len(known[name]) > (0 if name in (metric, x, *run.directions) else 1)]
-    several = int(finalists["seeds"].max()) if "seeds" in finalists and len(finalists) else 1
+    seeds = int(finalists["seeds"].max()) if "seeds" in finalists and len(finalists) else 1
     return {
         "axes": axes,
         "x": x,
@@ -68,7 +68,7 @@ def explorer_data(run: Run) -> dict[str, Any]:
         "objectives": list(run.directions),
         "note": front_note(run.directions),
         "directions": {name: run.directions.get(name, "minimize" if name in COSTS else "") for name in axes},
-        "kinds": kind_labels(several, bare_on_front=len(finalists) > 0 and is_bare_on_front(finalists)),
+        "kinds": kind_labels(seeds, bare_on_front=len(finalists) > 0 and is_bare_on_front(finalists)),
         "points": points,
     }
 

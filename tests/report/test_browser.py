@@ -66,6 +66,7 @@ addEventListener("load", () => setTimeout(() => {
     first: [...table.tHead.rows[0].cells].slice(0, 2).map((cell) => cell.getBoundingClientRect().right),
     chips: table.querySelectorAll(".plan .module").length, stills: getComputedStyle(document.querySelector(".still")).display,
     ink: getComputedStyle(document.body).color, chart: getComputedStyle(document.querySelector("img.chart")).filter,
+    charts: [...document.querySelectorAll("figure img.chart")].map((each) => each.getBoundingClientRect().width).filter((width) => width),
     before, after, row, ticks, faults: window.faults || [], hacked: window.hacked || 0,
     axis: document.querySelector("#explorer .axis").textContent,
     wide: document.documentElement.scrollWidth - window.innerWidth,
@@ -167,6 +168,7 @@ def test_the_page_works(page, tmp_path, size, dark):
     assert len(places) > 2
     assert np.ptp(np.diff(places)) < 1e-3
     assert places[0] != places[-1]
+    assert min(answer["charts"]) > 500  # their text can be read on a phone, where they are scrolled
     assert answer["faults"] == []
     assert answer["hacked"] == 0
     assert answer["requests"] == []
@@ -180,6 +182,7 @@ def test_the_page_in_print_and_without_scripts(page, tmp_path):
     probe = (
         "const of = (name) => getComputedStyle(document.querySelector(name)).display;"
         "document.body.dataset.probe = JSON.stringify({still: of('.still'), explorer: of('#explorer'), "
+        "unit: getComputedStyle(document.querySelector('td.number:not(.interval)')).whiteSpace,"
         "wide: document.documentElement.scrollWidth - innerWidth, ink: getComputedStyle(document.body).color,"
         "cut: [...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > innerWidth).length});"
     )
@@ -189,7 +192,8 @@ def test_the_page_in_print_and_without_scripts(page, tmp_path):
     )
     answer, asked = browse(paper, tmp_path, "1040,800", dark=True)
     assert answer.pop("wide") <= 0
-    assert answer == {"still": "grid", "explorer": "none", "ink": "rgb(27, 31, 36)", "cut": 0}
+    # A number is on the line of its unit.
+    assert answer == {"still": "grid", "explorer": "none", "ink": "rgb(27, 31, 36)", "cut": 0, "unit": "nowrap"}
     assert asked == []
 
 
