@@ -93,8 +93,11 @@
     // Where few ticks have room, a step between 5 and 10 keeps at least three.
     const step = (most > 4 ? [1, 2, 5, 10] : [1, 2, 4, 5, 8, 10]).map((digit) => digit * power)
       .find((each) => each >= rough);
+    // Whole multiples, and not a sum of steps, whose rounding errors would write 0 as 1.388e-17.
     const found = [];
-    for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) found.push(value);
+    for (let count = Math.ceil(low / step - 1e-9); count * step <= high + step * 1e-9; count++) {
+      found.push(+(count * step).toPrecision(12));
+    }
     return found;
   }
   function scale(values, from, to, log) {
@@ -115,6 +118,8 @@
     const first = [a.row[x] * signs[0], a.row[y] * signs[1]], second = [b.row[x] * signs[0], b.row[y] * signs[1]];
     return first[0] <= second[0] && first[1] <= second[1] && (first[0] < second[0] || first[1] < second[1]);
   }
+  // Whether the front of these two axes is the front of the run.
+  const isFrontOf = (x, y) => data.objectives.length === 2 && data.objectives.includes(x) && data.objectives.includes(y);
   function update() {
     const x = chosenX.value, y = chosenY.value;
     const shown = data.points.filter((point) =>
@@ -125,7 +130,8 @@
       (!frontOnly.checked || point.kind === "front" || point.kind === "bare"));
     const all = data.points.filter((point) => point.state === "complete").length;
     count.textContent = shown.length + " of " + all + " finished plans shown. " +
-      (data.points.length - all) + " were rejected or failed. Point at a plan, or tab to it, to read its row.";
+      (data.points.length - all) + " were rejected or failed. Point at a plan, or tab to it, to read its row." +
+      (x !== y && !isFrontOf(x, y) ? " " + data.note : "");
     picture.replaceChildren();
     if (!shown.length) {
       picture.append(draw("text", { x: WIDTH / 2, y: 200, "text-anchor": "middle" }, "no plan passes these filters"));

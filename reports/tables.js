@@ -13,7 +13,7 @@
     const cell = row.cells[index];
     if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
     const text = cell.textContent.trim();
-    const number = cell.className === "number" ? parseFloat(text) : NaN;  // of "+0.01 [-0.02, +0.04]" it is the first
+    const number = cell.classList.contains("number") ? parseFloat(text) : NaN;  // of "+0.01 [-0.02, +0.04]" it is the first
     return Number.isNaN(number) ? text : number;
   };
   const compare = (a, b) => {
@@ -41,6 +41,13 @@
   // -- filtering by a word and by the column that the table names
   for (const table of document.querySelectorAll("table[data-filter]")) {
     const rows = [...table.tBodies[0].rows];
+    // A plan is drawn with blanks between its parts. So it is found as it is typed, as JSON, and without any blanks.
+    const textOf = (row) => {
+      const plans = [...row.cells].flatMap((cell) => [cell.dataset.typed || "", cell.dataset.text || ""]);
+      const text = [row.textContent, ...plans].join("\n").toLowerCase();
+      return text + "\n" + text.replace(/[^\S\n]+/g, "");
+    };
+    const texts = new Map(rows.map((row) => [row, textOf(row)]));
     const index = [...table.tHead.rows[0].cells].findIndex((title) => title.textContent === table.dataset.filter);
     const kinds = [...new Set(rows.map((row) => row.cells[index].textContent))].sort();
     const words = make("input", { type: "search", placeholder: "module, slot, reason ...", "aria-label": "filter" });
@@ -51,8 +58,7 @@
       const wanted = words.value.toLowerCase().split(/\s+/);
       let shown = 0;
       for (const row of rows) {
-        const text = row.textContent.toLowerCase();
-        row.hidden = !wanted.every((word) => text.includes(word)) ||
+        row.hidden = !wanted.every((word) => texts.get(row).includes(word)) ||
           (list.value !== "" && row.cells[index].textContent !== list.value);
         shown += !row.hidden;
       }

@@ -88,10 +88,11 @@ def _of_data(run: Run) -> Iterable[Alert]:
     classes = (told.get("model_kwargs") or {}).get("num_classes")
     if classes == 1 and told["kind"] in ("classification", "series-classification"):
         yield Alert("one class", "The data has one class, so every model is always right.", True)
-    for split, count in told["splits"].items():
-        if split != "train" and 0 < count < _FEW_ITEMS:
-            text = f"The {split} split has {count} item{'' if count == 1 else 's'}, so one item moves the metric much."
-            yield Alert("few items", text)
+    few = {split: count for split, count in told["splits"].items() if split != "train" and 0 < count < _FEW_ITEMS}
+    if few:
+        told_each = [f"the {split} split has {count} item{'' if count == 1 else 's'}" for split, count in few.items()]
+        text = f"{' and '.join(told_each)}, so one item moves the metric much."
+        yield Alert("few items", text[0].upper() + text[1:])
 
 
 def _of_comparison(finalists: pd.DataFrame, recorded: RunTrainings | None) -> Iterable[Alert]:

@@ -61,7 +61,7 @@ def draw_confusion(data: pd.DataFrame, classes: Sequence[str]) -> Figure:
             axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
             axes.set(title=label(name), xlabel="predicted", ylabel="true")
             if len(classes) <= _MOST_NUMBERS:
-                ticks, shown = range(len(classes)), [label(each) for each in classes]
+                ticks, shown = range(len(classes)), [label(each, 20) for each in classes]
                 axes.set_xticks(ticks, shown, rotation=90 if max(map(len, shown)) > 2 else 0)
                 axes.set_yticks(ticks, shown)
                 for (i, j), count in np.ndenumerate(counts):

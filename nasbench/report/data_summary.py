@@ -32,8 +32,9 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
     yield "input", "x".join(map(str, told["input_size"]))
     if read is not None:
         for kind in ("classes", "series"):
-            if kind in read.described or kind in read.preprocessing:
-                yield kind, _named(read.described.get(kind), read.preprocessing.get(kind))
+            names = read.preprocessing.get(kind)
+            if (kind in read.described or kind in read.preprocessing) and not _is_read(kind, names, read.read):
+                yield kind, _named(read.described.get(kind), names)
         yield from _spans(read.described.get("spans"))
         others = [(key, value) for key, value in read.described.items() if key not in _ELSEWHERE and value is not None]
         yield "settings", "; ".join(f"{key.replace('_', ' ')} {listed(value)}" for key, value in others)
@@ -43,6 +44,12 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
     notes = told.get("notes", ())
     if notes:
         yield "remarks", " · ".join(notes)
+
+
+def _is_read(kind: str, names: Any, read: Mapping[str, str]) -> bool:
+    """Return whether what was read from the files already has the classes or series, which must not be there twice."""
+    named = isinstance(names, list) and len(names) > 1 and any(listed(names) in text for text in read.values())
+    return kind in read or named
 
 
 def _named(count: Any, names: Any) -> str:

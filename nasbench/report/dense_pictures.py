@@ -108,7 +108,7 @@ def draw_found(images: Tensor, rows: Mapping[str, Sequence[Any]], classes: Seque
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
         if legend:
-            handles = [Patch(color=colour, label=label(str(classes[number]))) for number, colour in legend.items()]
+            handles = [Patch(color=colour, label=label(str(classes[number]), 24)) for number, colour in legend.items()]
             figure.legend(handles=handles, loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize=7, frameon=False)
         return figure
 
@@ -152,7 +152,7 @@ def _draw_boxes(axes: Axes, found: Mapping[str, Any], classes: Sequence[str], pa
         colour = painted.get(number, "black")
         axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, color=colour, linewidth=1.2))
         if len(places) <= MOST_NAMED:
-            name = label(str(classes[number]))
+            name = label(str(classes[number]), 16)
             text = f"{name} {float(found['scores'][place]):.2f}" if "scores" in found else name
             axes.text(x1, y1 - 1, text, fontsize=6, color=colour, va="bottom")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from nasbench.errors import InputError
 from nasbench.library.plan import BARE, Plan
 from nasbench.objectives import COSTS
 from nasbench.report.formatting import is_missing
-from nasbench.report.scatter import error_bar, kind_labels
+from nasbench.report.scatter import error_bar, front_note, is_bare_on_front, kind_labels, kind_of
 from nasbench.runs.run import Run
 
 __all__ = ["explorer_data", "script_json"]
@@ -55,13 +56,19 @@ def explorer_data(run: Run) -> dict[str, Any]:
         )
     names = dict.fromkeys([metric, *run.directions, *COSTS])
     names |= dict.fromkeys(key for each in points for key in each["row"])
-    axes = [name for name in names if any(name in each["row"] for each in points if each["state"] == "complete")]
+    known = {name: {each["row"].get(name) for each in points if each["state"] == "complete"} - {None} for name in names}
+    x = next((name for name in ("macs", "latency_ms", *names) if known.get(name) and name != metric), metric)
+    # What is the same for every plan, such as the length of the training, shows nothing as an axis.
+    axes = [name for name in names if len(known[name]) > (0 if name in (metric, x, *run.directions) else 1)]
+    seeds = int(finalists["seeds"].max()) if "seeds" in finalists and len(finalists) else 1
     return {
         "axes": axes,
-        "x": next((name for name in ("macs", "latency_ms", *axes) if name in axes and name != metric), metric),
+        "x": x,
         "y": metric,
+        "objectives": list(run.directions),
+        "note": front_note(run.directions),
         "directions": {name: run.directions.get(name, "minimize" if name in COSTS else "") for name in axes},
-        "kinds": kind_labels(int(finalists["seeds"].max()) if "seeds" in finalists and len(finalists) else 1),
+        "kinds": kind_labels(seeds, bare_on_front=len(finalists) > 0 and is_bare_on_front(finalists)),
         "points": points,
     }
 
@@ -73,11 +80,9 @@ def script_json(data: Any) -> str:
 
 
 def _kind(row: dict[str, Any], compared: bool) -> str:
-    if row["plan"] == BARE.text:
-        return "bare"
-    if row["state"] != "complete":
+    if row["state"] != "complete" and row["plan"] != BARE.text:
         return str(row["state"])
-    return "other" if not compared else "front" if row.get("on_front") else "finalist"
+    return kind_of(row | {"on_front": compared and row.get("on_front", False)})
 
 
 def _contents(text: str) -> tuple[list[str], list[str]]:
@@ -94,7 +99,7 @@ def _is_axis(key: str, value: Any) -> bool:
         isinstance(value, (int, float))
         and not isinstance(value, bool)
         and key not in ("schema_version", "number", "seed", "seeds", "more_seeds", "items_needed")
-        and not key.endswith(("_low", "_high", "_sd"))
+        and not re.search(r"_(?:low|high|sd)(?:_|\Z)", key)  # the end of an interval is drawn as a bar
     )
 
 

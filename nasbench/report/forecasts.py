@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nasbench.library.plan import BARE
 from nasbench.report.formatting import BARE_NAME, plan_words
-from nasbench.report.plotting import GREY, Picture, save_picture, style
+from nasbench.report.plotting import GREY, Picture, label, save_picture, style
 from nasbench.report.scatter import KINDS
 from nasbench.report.trained_models import TrainedModels
 from nasbench.report.winners import winner_of
@@ -226,7 +226,7 @@ def _draw_window(axes: Axes, rows: pd.DataFrame, shown: list[str]) -> None:
     first = rows[rows["step"] == 1]["date"].iloc[0]
     axes.axvline(0.5, color="#666666", lw=0.8, ls=":")
     day = rows["date"].dt.normalize().eq(rows["date"]).all()
-    axes.set_title(f"{rows['series'].iloc[0]}, from {first:{'%Y-%m-%d' if day else '%Y-%m-%d %H:%M'}}")
+    axes.set_title(f"{label(rows['series'].iloc[0], 24)}, from {first:{'%Y-%m-%d' if day else '%Y-%m-%d %H:%M'}}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
@@ -260,7 +260,7 @@ def draw_by_series(data: ForecastData) -> Figure:
             axes.set(xlabel=f"{metric.upper()} (scaled values)")
             axes.set_xlim(left=0)
             axes.grid(axis="y", visible=False)
-        left.set_yticks(range(len(order)), order)
+        left.set_yticks(range(len(order)), [label(name, 28) for name in order])
         left.set_ylim(len(order) - 0.5, -0.5)
         _legend(figure, shown)
         return figure

@@ -10,8 +10,8 @@ from nasbench.library.plan import BARE, Plan
 from nasbench.text import human
 
 __all__ = [
-    "BARE_NAME", "costs_text", "figure_text", "is_missing", "listed", "plan_in_sentence", "plan_name", "plan_words",
-    "what_would_decide", "with_interval",
+    "BARE_NAME", "chance_text", "costs_text", "figure_text", "intervals_text", "is_missing", "listed",
+    "plan_in_sentence", "plan_name", "plan_words", "what_would_decide", "with_interval",
 ]  # fmt: skip
 
 BARE_NAME = "bare backbone"
@@ -88,7 +88,9 @@ def listed(value: Any) -> str:
 def with_interval(value: Any, low: Any, high: Any, sign: str = "") -> str:
     """Return a number with its interval, such as "0.410 [0.390, 0.430]".
 
-    All three are rounded to the same place: to two significant digits of the error, which is half the interval.
+    All three are rounded to the same place: to two significant digits of the error, which is half the interval. Only an
+    end of a difference that would be rounded to zero keeps one digit more than zeros, because its sign says whether the
+    interval contains zero.
 
     Args:
         value: The number. "" is returned if it is missing.
@@ -99,6 +101,8 @@ def with_interval(value: Any, low: Any, high: Any, sign: str = "") -> str:
     Example:
         >>> with_interval(-0.000929, -0.0991, 0.0972, "+")
         '-0.001 [-0.099, +0.097]'
+        >>> with_interval(0.0247, -0.000373, 0.0497, "+")
+        '+0.025 [-0.0004, +0.050]'
     """
     if is_missing(value):
         return ""
@@ -115,7 +119,60 @@ def with_interval(value: Any, low: Any, high: Any, sign: str = "") -> str:
         # Written as 1.2e-06, because a row of zeros is not readable.
         return f"{number:{sign}.{max(0, place + math.floor(math.log10(abs(number))))}e}" if number else f"{0:{sign}d}"
 
-    return f"{rounded(value)} [{rounded(low)}, {rounded(high)}]"
+    def end(number: float) -> str:
+        lost = sign and abs(number) > 1e-12 and round(number, place) == 0
+        return f"{number:{sign}.1g}" if lost else rounded(number)
+
+    return f"{rounded(value)} [{end(low)}, {end(high)}]"
+
+
+def intervals_text(rows: Iterable[tuple[Any, Any, Any]], sign: str = "") -> list[str]:
+    """Return the texts of a column of numbers, each `with_interval` if it has one.
+
+    A number without an interval has as many decimal places as the most exact number with one. If no number has one, all
+    have the decimal places that four significant digits of the column need. So the numbers of a column align.
+
+    Args:
+        rows: Value, low and high of each row, any of which can be missing.
+        sign: As in `with_interval`.
+
+    Example:
+        >>> intervals_text([(0.9034, 0.8851, 0.9212), (0.89961, None, None), (None, None, None)])
+        ['0.903 [0.885, 0.921]', '0.900', '']
+        >>> intervals_text([(0.8996, None, None), (0.9, None, None)])
+        ['0.8996', '0.9000']
+    """
+    rows = list(rows)
+    texts = [with_interval(value, low, high, sign) for value, low, high in rows]
+    have = [text.split()[0] for text in texts if "[" in text]
+    shown = have or [text for text in texts if text]
+    places = max((len(text.partition(".")[2]) for text in shown), default=0)
+    before = max((len(text.split()[0].lstrip("+-").partition(".")[0]) for text in texts if text), default=0)
+    if before + places > _MOST_DIGITS or any("e" in text for text in texts):  # of very different size
+        return texts
+    return [
+        f"{value:{sign}.{places}f}" if text and "[" not in text else text
+        for text, (value, _, _) in zip(texts, rows, strict=True)
+    ]
+
+
+_MOST_DIGITS = 7
+"""With more digits than this, numbers of a column are not aligned, because nobody reads as many."""
+
+
+def chance_text(value: Any, digits: int = 3) -> str:
+    """Return a probability. One that is not known to be 0 or 1 is not rounded to these. "" if it is missing.
+
+    Example:
+        >>> [chance_text(value) for value in (0.5, 0.99992, 0.0001, None)]
+        ['0.500', '> 0.999', '< 0.001', '']
+    """
+    if is_missing(value):
+        return ""
+    least = 10.0**-digits
+    if round(value, digits) >= 1:
+        return f"> {1 - least:.{digits}f}"
+    return f"{value:.{digits}f}" if round(value, digits) > 0 else f"< {least:.{digits}f}"
 
 
 def figure_text(value: Any) -> str:
@@ -136,6 +193,8 @@ def costs_text(values: Iterable[Any]) -> list[str]:
     """
     values = list(values)
     known = [float(value) for value in values if not is_missing(value)]
+    if known and all(abs(value) < 1000 for value in known) and not all(value.is_integer() for value in known):
+        return intervals_text((value, None, None) for value in values)
     digits = next((n for n in range(3, 9) if len({human(v, digits=n) for v in known}) == len(set(known))), 9)
     return ["" if is_missing(value) else _aligned(human(value, digits=digits), digits) for value in values]
 
@@ -143,7 +202,7 @@ def costs_text(values: Iterable[Any]) -> list[str]:
 def _aligned(text: str, digits: int) -> str:
     """Return a number with a unit prefix, with the zeros that its neighbours in a column have."""
     number, _, unit = text.partition(" ")
-    if not unit or digits == 3 or "e" in number:
+    if not unit or "e" in number:
         return text
     missing = digits - len(number.lstrip("-").replace(".", ""))
     return f"{number}{'' if '.' in number or missing <= 0 else '.'}{'0' * max(0, missing)} {unit}"

@@ -8,7 +8,14 @@ from typing import Any
 import pandas as pd
 
 from nasbench.library.plan import BARE
-from nasbench.report.formatting import costs_text, figure_text, is_missing, what_would_decide, with_interval
+from nasbench.report.formatting import (
+    chance_text,
+    costs_text,
+    figure_text,
+    intervals_text,
+    is_missing,
+    what_would_decide,
+)
 from nasbench.report.tables import Cell, Column, Row, Table, number_cell, plan_cell, verdict_cell
 from nasbench.runs.run import Run
 
@@ -49,7 +56,7 @@ def plans_table(run: Run, finalists: pd.DataFrame, test: _TestMetrics) -> Table:
     compared = finalists.assign(state="complete", reason="")
     rows = [*compared.to_dict(orient="records"), *others.to_dict(orient="records")]
     names = list(dict.fromkeys([*compared, *others]))
-    caption = f"One row for each plan. {_BRACKETS} A plan with one seed has no verdict."
+    caption = f"One row for each plan. {_BRACKETS}"
     return _table("All plans", run, pd.DataFrame(rows, columns=names), test, caption, whole=True)
 
 
@@ -83,20 +90,16 @@ def _columns(
     """Yield each column with its cells, in the order of `plans`. The metric and the verdict come first."""
     rows = plans.to_dict(orient="records")
 
-    def numbers(title: str, name: str) -> tuple[Column, list[Cell]]:
-        texts = costs_text(row.get(name) for row in rows)
-        return Column(title, True), [number_cell(text, row.get(name)) for text, row in zip(texts, rows, strict=True)]
+    def numbers(title: str, values: list[Any]) -> tuple[Column, list[Cell]]:
+        return Column(title, True), [number_cell(*cell) for cell in zip(costs_text(values), values, strict=True)]
 
     def intervals(title: str, name: str, low: str, high: str, sign: str = "") -> tuple[Column, list[Cell]]:
-        return Column(title, True), [
-            number_cell(with_interval(row.get(name), row.get(low), row.get(high), sign), row.get(name)) for row in rows
-        ]
+        texts = intervals_text(((row.get(name), row.get(low), row.get(high)) for row in rows), sign)
+        return Column(title, True), [number_cell(text, row.get(name)) for text, row in zip(texts, rows, strict=True)]
 
     yield intervals(f"{metric} [95 %]", metric, f"{metric}_low", f"{metric}_high")
     if "difference" in plans:
-        # A plan without a verdict shows why it has none, because a phone shows no more than the first columns.
-        verdicts = (_known(row.get("verdict")) or _standing(row) for row in rows)
-        yield Column("verdict"), [verdict_cell(text) for text in verdicts]
+        yield Column("verdict"), [verdict_cell(_verdict(row)) for row in rows]
     yield Column("plan"), [plan_cell(row["plan"]) for row in rows]
     if "difference" in plans:
         yield intervals("difference from bare [95 %]", "difference", "difference_low", "difference_high", "+")
@@ -109,17 +112,16 @@ def _columns(
     costs = [name for name in ("params", "macs") if name in plans and plans[name].notna().any()]
     shown = [name for name in run.directions if name not in (*costs, metric, "latency_ms")]
     for name in [*shown, *costs]:
-        yield numbers(name, name)
+        yield numbers(name, [row.get(name) for row in rows])
     if "latency_ms" in plans and plans["latency_ms"].notna().any():
         yield from _latency(rows, intervals)
     if "probability" in plans and plans["probability"].notna().any():
         yield (
             Column("P(front)", True),
-            [number_cell(_two_digits(row["probability"]), row["probability"]) for row in rows],
+            [number_cell(_of_front(row["probability"]), row["probability"]) for row in rows],
         )
     if test:
-        figures = [test.get(row["plan_hash"], {}).get(metric) for row in rows]
-        yield Column(f"test {metric}", True), [number_cell(figure_text(figure), figure) for figure in figures]
+        yield numbers(f"test {metric}", [test.get(row["plan_hash"], {}).get(metric) for row in rows])
     if "verdict" in plans:
         yield Column("needed for a verdict"), [Cell(what_would_decide(row)) for row in rows]
     if whole and any(_known(row["reason"]) for row in rows):
@@ -139,13 +141,25 @@ def _latency(rows: list[dict[Hashable, Any]], intervals: Any) -> Iterable[tuple[
     yield Column("latency verdict"), [verdict_cell(_known(text)) for text in verdicts]
 
 
+def _verdict(row: Mapping[Hashable, Any]) -> str:
+    """Return the verdict on a plan. A plan without one shows why, because a phone shows only the first columns."""
+    verdict = _known(row.get("verdict"))
+    if verdict == "NOT DECIDED" and row["seeds"] < 2:  # as the headline counts: one seed gives no verdict
+        return _ONE_SEED
+    return verdict or _standing(row)
+
+
 def _standing(row: Mapping[Hashable, Any]) -> str:
     """Return how far a plan came."""
-    if row["plan"] == BARE.text and row["state"] == "complete":
-        return "bare"
     if row["state"] == "complete":
-        return "on the front" if row["on_front"] else "compared" if row["seeds"] > 1 else "one seed"
+        of_front = "on the front" if row["on_front"] else ""
+        if row["plan"] == BARE.text:
+            return ", ".join(filter(None, ("bare", of_front)))
+        return of_front or ("compared" if row["seeds"] > 1 else _ONE_SEED)
     return "stopped early" if row["state"] == "rejected" and row["fidelity"] > 0 else str(row["state"])
+
+
+_ONE_SEED = "one seed"
 
 
 _BRACKETS = "Brackets are intervals."
@@ -154,8 +168,11 @@ _BRACKETS = "Brackets are intervals."
 def _caption(run: Run, plans: pd.DataFrame, caption: str) -> str:
     if run.metric and run.directions[run.metric] == "minimize":
         caption += " A difference is positive if the plan is better than the bare backbone."
+    if "verdict" in plans and (plans["seeds"] == 1).any():
+        caption += " A plan with one seed has no verdict."
     if "p_better" in plans and plans["p_better"].notna().any():
         caption += " P(better) is the probability that the plan is better than the bare backbone."
+    caption += "".join(_disagreements(plans))
     if "probability" in plans and plans["probability"].notna().any():
         caption += (
             " P(front) is the probability that no other plan dominates the plan. It is computed from the noise of "
@@ -164,13 +181,41 @@ def _caption(run: Run, plans: pd.DataFrame, caption: str) -> str:
     return caption
 
 
+def _disagreements(plans: pd.DataFrame) -> Iterable[str]:
+    """Yield why a verdict can differ from the interval beside it, if one does."""
+    if "difference" not in plans:
+        return
+    several = plans[plans["seeds"] > 1]
+    spans_0 = (several["difference_low"] <= 0) & (several["difference_high"] >= 0)
+    decided = several["verdict"].isin(["BETTER", "WORSE"])
+    if numbers := several.loc[decided & spans_0, "number"].tolist():
+        yield (
+            f" {_trials(numbers)} has a verdict although the interval contains 0. The verdict uses all trainings "
+            "together, and the interval only those of this plan and the bare backbone. In that case, believe the "
+            "verdict."
+        )
+    is_open = (several["verdict"] == "NOT DECIDED") & several["difference_low"].notna()
+    if numbers := several.loc[is_open & ~spans_0, "number"].tolist():
+        yield (
+            f" {_trials(numbers)} has no verdict although the interval is on one side of 0, because the plan was "
+            "chosen among many, or is one of several that are compared."
+        )
+
+
+def _trials(numbers: list[int]) -> str:
+    """Return the subject of a sentence in the singular: "Trial 4", or "Each of the trials 4, 7 and 9"."""
+    *others, last = map(str, numbers)
+    return f"Each of the trials {', '.join(others)} and {last}" if others else f"Trial {last}"
+
+
 def _known(text: Any) -> str:
     return "" if is_missing(text) else str(text)
 
 
 def _probability(value: Any) -> Cell:
-    return number_cell("" if is_missing(value) else f"{value:.3f}", value)
+    return number_cell(chance_text(value), value)
 
 
-def _two_digits(value: Any) -> str:
-    return "" if is_missing(value) else f"{value:.2f}"
+def _of_front(value: Any) -> str:
+    # A plan that nothing can dominate, such as the cheapest, is on the front for sure.
+    return f"{value:.2f}" if value in (0, 1) else chance_text(value, 2)

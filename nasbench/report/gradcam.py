@@ -29,12 +29,15 @@ from nasbench.backbones import Slot
 from nasbench.backbones.insertion import host_of
 from nasbench.errors import UnsupportedError
 from nasbench.library.plan import is_stage_slot
-from nasbench.report.plotting import style
+from nasbench.report.plotting import label, style
 
 __all__ = ["NO_EVIDENCE", "best_class", "cam", "draw_gradcam", "gradcam", "is_cam"]
 
 NO_EVIDENCE = "no positive evidence"
 """Text in the picture over a map that is 0 everywhere."""
+
+_LONGEST_NAME = 20
+"""Width of the longest name of a class that fits above an image, in characters."""
 
 
 def gradcam(
@@ -179,11 +182,11 @@ def held_out(batches: Iterable[tuple[Tensor, Tensor]], count: int = 6) -> tuple[
     for x, y in islice(batches, 8):  # stop early, so that a large split is not read completely
         if not isinstance(y, Tensor) or y.ndim != 1:
             raise UnsupportedError("the targets of the task are no class numbers (B,), as Grad-CAM needs")
-        for image, label in zip(x, y, strict=True):
-            if int(label) not in seen and len(images) < count:
-                seen.add(int(label))
+        for image, truth in zip(x, y, strict=True):
+            if int(truth) not in seen and len(images) < count:
+                seen.add(int(truth))
                 images.append(image)
-                labels.append(label)
+                labels.append(truth)
     return torch.stack(images), torch.stack(labels)
 
 
@@ -206,18 +209,19 @@ def draw_gradcam(
     with style():
         figure = Figure(figsize=(1.25 * len(pixels) + 0.6, 1.45 * (len(maps) + 1)), layout="constrained")
         grid = figure.subplots(len(maps) + 1, len(pixels), squeeze=False)
-        for axes, image, label in zip(grid[0], pixels, labels, strict=True):
+        for axes, image, truth in zip(grid[0], pixels, labels, strict=True):
             axes.imshow(image)
-            axes.set_title(str(label), fontsize=8)
+            axes.set_title(label(str(truth), _LONGEST_NAME), fontsize=8)
         for row, (name, cams) in zip(grid[1:], maps.items(), strict=True):
-            for axes, image, cam, guess, label in zip(row, pixels, cams, predicted[name], labels, strict=True):
+            for axes, image, cam, guess, truth in zip(row, pixels, cams, predicted[name], labels, strict=True):
                 axes.imshow(image.mean(axis=-1), cmap="gray")
                 axes.imshow(cam, cmap="inferno", alpha=0.75 * cam, vmin=0, vmax=1)
                 if not cam.any():
                     where = {"transform": axes.transAxes, "ha": "center", "va": "center"}
                     text = NO_EVIDENCE.replace(" ", "\n")
                     axes.text(0.5, 0.5, text, **where, fontsize=7, bbox={"color": "white", "alpha": 0.8, "pad": 1})
-                axes.set_title(str(guess), fontsize=8, color="black" if guess == label else "#a40e26")
+                colour = "black" if guess == truth else "#a40e26"
+                axes.set_title(label(str(guess), _LONGEST_NAME), fontsize=8, color=colour)
             row[0].set_ylabel(name, fontsize=8)
         grid[0, 0].set_ylabel("held out", fontsize=8)
         for axes in grid.flat:
@@ -232,13 +236,13 @@ def as_table(
     """Return the numbers of the plot: true and predicted classes, and the centre of mass of each map, in pixels."""
     rows = []
     for name, cams in maps.items():
-        for label, guess, cam in zip(labels, predicted[name], cams, strict=True):
+        for truth, guess, cam in zip(labels, predicted[name], cams, strict=True):
             total = max(float(cam.sum()), 1e-12)
             ys, xs = (np.arange(side) for side in cam.shape)
             rows.append(
                 {
                     "model": name,
-                    "label": label,
+                    "label": truth,
                     "predicted": guess,
                     "centre_y": float((cam.sum(1) * ys).sum()) / total,
                     "centre_x": float((cam.sum(0) * xs).sum()) / total,

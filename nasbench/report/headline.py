@@ -15,7 +15,7 @@ import pandas as pd
 from nasbench.evidence.student import t_quantile
 from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS
-from nasbench.report.formatting import is_missing, plan_in_sentence, what_would_decide, with_interval
+from nasbench.report.formatting import chance_text, is_missing, plan_in_sentence, what_would_decide, with_interval
 from nasbench.report.reasons import grouped
 from nasbench.report.training_state import is_near_chance, is_still_falling
 from nasbench.runs.control_comparison import is_near_cost
@@ -326,7 +326,7 @@ def _sign_note(run: Run) -> str:
 
 
 def _chance(row: pd.Series) -> str:
-    return "over 0.999" if row["p_better"] > 0.9995 else f"{row['p_better']:.3f}"
+    return chance_text(row["p_better"]).replace(">", "over").replace("<", "below")
 
 
 def _on_front(finalists: pd.DataFrame) -> int:

@@ -13,7 +13,7 @@ from nasbench.report import effect_tables, latency_tables
 from nasbench.report.alerts import Alert, alerts_of
 from nasbench.report.data_summary import data_summary
 from nasbench.report.diagram import Place, diagram_of, drawn_in
-from nasbench.report.formatting import figure_text, is_missing, listed, plan_in_sentence
+from nasbench.report.formatting import chance_text, figure_text, listed, plan_in_sentence
 from nasbench.report.front_table import front_table, plans_table
 from nasbench.report.headline import headline
 from nasbench.report.notes import notes_of
@@ -164,7 +164,8 @@ def _sections(
 
 _LEADS = {
     "front": "An error bar is the 95 % interval of the difference from the bare backbone. It uses only the trainings "
-    "of these two. The verdicts are in the table below.",
+    "of these two. The verdicts are in the table below. They use all trainings together, so a plan can be BETTER "
+    "although its bar crosses the line of the bare backbone.",
     "where": "",
     "latency": "Fewer multiply-adds do not always mean fewer milliseconds.",
     "winners": "The five properties of the modules that the winner inserted, measured after training.",
@@ -210,7 +211,7 @@ def _race_table(run: Run) -> Table | None:
                 Cell(str(row["seed"]), True),
                 number_cell(figure_text(row["value"]) or "failed", row["value"]),
                 Cell(row["reason"]),
-                Cell("" if is_missing(row["p_better"]) else f"{row['p_better']:.3f}", True),
+                Cell(chance_text(row["p_better"]), True),
                 Cell("called BETTER" if row["state"] == "called" else row["state"]),
                 Cell(row["news"]),
             ),

@@ -116,10 +116,10 @@ def _fronts(run: Run) -> Iterator[Picture]:
     for cost in scatter.costs_of(run):
         data = scatter.scatter_data(run, cost, metric) if cost != metric else None
         if data is not None:
-            label = scatter.LABELS.get(data.x, data.x)
-            caption = f"{data.y} against {label}. The numbers are trial numbers. The step line is the front."
             alt = f"{data.y} against {data.x}, {len(data.points)} plans"
-            yield _saved(run, scatter.draw_scatter(data), data.points, f"{data.y}-{data.x}", alt, caption)
+            yield _saved(
+                run, scatter.draw_scatter(data), data.points, f"{data.y}-{data.x}", alt, scatter.caption_of(data)
+            )
 
 
 def _effects(run: Run) -> Iterator[Picture]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import os
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
@@ -79,12 +82,49 @@ def style() -> Iterator[None]:
     """Apply the plot style of the reports within a `with` block."""
     with mpl.rc_context(fname=content_folder("reports") / "nasbench.mplstyle"), warnings.catch_warnings():
         warnings.simplefilter("ignore", PendingDeprecationWarning)  # raised by seaborn's calls of matplotlib
+        # The SVG on the page has the text itself, which the browser draws with its own fonts.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
+        installed = {font.name for font in font_manager.fontManager.ttflist}
+        mpl.rcParams["font.family"] = [*mpl.rcParams["font.family"], *(n for n in _FALLBACKS if n in installed)]
         yield
 
 
-def label(text: str) -> str:
-    """Return a text for a plot. Its dollar signs are escaped, because matplotlib would take them for formulas."""
+_FALLBACKS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Source Han Sans SC", "Microsoft YaHei"),
+    *("PingFang SC", "Hiragino Sans GB", "SimHei", "Yu Gothic", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
+    *("Malgun Gothic", "Apple SD Gothic Neo", "Noto Sans KR", "Noto Sans Arabic", "Noto Sans Devanagari"),
+    *("Noto Sans Thai", "Droid Sans Fallback", "Arial Unicode MS"),
+)
+"""Fonts for characters that the style's own font does not have, such as Chinese ones. Those installed are used."""
+
+_LONGEST_LABEL = 40
+
+
+def label(text: str, most: int = _LONGEST_LABEL) -> str:
+    """Return a text for a plot, shortened in the middle, because names of data can be of any length.
+
+    Its dollar signs are escaped, because matplotlib would take them for formulas.
+
+    Args:
+        text: The text.
+        most: Its largest width in characters. A Chinese character is two wide.
+
+    Example:
+        >>> label("temperature_of_the_north_wing", 12)
+        'temper…_wing'
+    """
+    if _width(text) > most:
+        text = f"{_start(text, most // 2)}…{_start(text[::-1], most - most // 2 - 1)[::-1]}"
     return text.replace("$", r"\$")
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _start(text: str, most: int) -> str:
+    """Return as much of the start of a text as is at most this wide."""
+    return text[: sum(width <= most for width in accumulate(map(_width, text)))]
 
 
 def file_name(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from nasbench.evidence.pareto import non_dominated
 from nasbench.library.plan import BARE
@@ -24,10 +26,14 @@ __all__ = [
     "KINDS",
     "LABELS",
     "ScatterData",
+    "caption_of",
     "costs_of",
     "draw_scatter",
     "error_bar",
+    "front_note",
+    "is_bare_on_front",
     "kind_labels",
+    "kind_of",
     "legend_below",
     "scatter_data",
     "set_cost_axis",
@@ -47,7 +53,8 @@ BARS = "error bar: 95 % interval of the difference from the bare backbone"
 """Title of the legend if points have an `error_bar`."""
 
 KINDS = {"other": GREY, "finalist": BLUE, "front": RED, "bare": BLACK}
-"""Kinds of points with their colours: with one seed, with several seeds but dominated, on the front, bare backbone."""
+"""Kinds of points with their colours: with one seed, with several seeds but dominated, on the front, bare backbone. A
+plan with one seed can be on the front."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ class ScatterData:
         y: The metric on the vertical axis.
         direction: Direction of y, "maximize" or "minimize".
         seeds: Largest number of seeds of a finalist.
+        objectives: The objectives of the run, over which its front is.
+        bare_on_front: Whether the bare backbone is on that front.
     """
 
     points: pd.DataFrame
@@ -67,6 +76,8 @@ class ScatterData:
     y: str
     direction: str
     seeds: int
+    objectives: tuple[str, ...]
+    bare_on_front: bool
 
     @property
     def front(self) -> pd.DataFrame:
@@ -94,7 +105,7 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
             "x": row[x],
             "y": row[y],
             **dict(zip(("low", "high"), error_bar(row, y), strict=True)),
-            "kind": "bare" if row["plan"] == BARE.text else "front" if row["on_front"] else "finalist",
+            "kind": kind_of(row),
         }
         for row in finalists.to_dict(orient="records")
     ]
@@ -114,7 +125,29 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
     ]
     # The columns are named, because in a run without a successful evaluation there is no row that would name them.
     points = pd.DataFrame(rows, columns=["number", "plan", "x", "y", "low", "high", "kind"]).dropna(subset=["x", "y"])
-    return None if points.empty else ScatterData(points, x, y, run.directions.get(y, "minimize"), several)
+    if points.empty:
+        return None
+    direction = run.directions.get(y, "minimize")
+    return ScatterData(points, x, y, direction, several, tuple(run.directions), is_bare_on_front(finalists))
+
+
+def kind_of(row: Mapping[Hashable, Any]) -> str:
+    """Return which of the `KINDS` a row of `Run.finalists()` is."""
+    if row["plan"] == BARE.text:
+        return "bare"
+    return "front" if row["on_front"] else "finalist" if row.get("seeds", 1) > 1 else "other"
+
+
+def is_bare_on_front(finalists: pd.DataFrame) -> bool:
+    """Return whether the bare backbone is on the front of the run."""
+    return bool((finalists["on_front"].astype(bool) & (finalists["plan"] == BARE.text)).any())
+
+
+def front_note(objectives: Iterable[str]) -> str:
+    """Return what tells the points on the front from the line of a chart, whose axes are not the objectives."""
+    *others, last = objectives
+    over = f"{', '.join(others)} and {last}" if others else last
+    return f"A point is on the front if it is on that of {over}. The line is the front of the two axes alone."
 
 
 def error_bar(row: Mapping[Hashable, Any], metric: str) -> tuple[float, float]:
@@ -155,18 +188,32 @@ def draw_scatter(data: ScatterData) -> Figure:
             axes.errorbar(
                 group["x"], group["y"], spread, fmt="none", ecolor=KINDS[str(kind)], elinewidth=1, capsize=2.5
             )
-        labels = kind_labels(data.seeds)
+        labels = kind_labels(data.seeds, bare_on_front=data.bare_on_front)
         sns.scatterplot(
             data=data.points.assign(what=data.points["kind"].map(labels)),
             x="x", y="y", hue="what", style="what", s=60, ax=axes, zorder=3,
             rasterized=len(data.points) > _MOST_DRAWN,
             palette={labels[k]: c for k, c in KINDS.items()}, markers={labels[k]: m for k, m in _MARKERS.items()},
         )  # fmt: skip
-        _annotate(axes, data)
         axes.set(ylabel=f"{label(data.y)} (validation)")
         set_cost_axis(axes, data.x, data.points["x"])
         legend_below(axes, barred=len(barred) > 0)
+        _annotate(figure, axes, data)
         return figure
+
+
+def caption_of(data: ScatterData) -> str:
+    """Return the caption of the picture of a scatter."""
+    parts = [f"{data.y} against {LABELS.get(data.x, data.x)}."]
+    named = data.points["kind"].isin(_named(data))
+    if (named & (data.points["kind"] != "bare")).any():
+        whose = "" if len(data.points) <= _MOST_NAMED else " of plans on the front"
+        parts.append(f"Numbers{whose} are trial numbers, where there is room.")
+    if set(data.objectives) != {data.x, data.y}:
+        parts.append(front_note(data.objectives))
+    elif len(data.front) > 1:
+        parts.append("The step line is the front.")
+    return " ".join(parts)
 
 
 def set_cost_axis(axes: Axes, cost: str, values: pd.Series) -> None:
@@ -190,27 +237,72 @@ would make a page of tens of megabytes."""
 _MARKERS = {"other": "o", "finalist": "o", "front": "o", "bare": "D"}
 
 
-def kind_labels(seeds: int) -> dict[str, str]:
+def kind_labels(seeds: int, *, bare_on_front: bool) -> dict[str, str]:
     """Return the name of each of the `KINDS` in a legend.
 
     Args:
         seeds: Largest number of seeds of a plan.
+        bare_on_front: Whether the bare backbone is on the front.
     """
     compared = f" (up to {seeds} seeds)" if seeds > 1 else ""
     return {
         "other": "with one seed",
         "finalist": f"compared{compared}",
         "front": f"on the front{compared}",
-        "bare": BARE_NAME,
+        "bare": f"{BARE_NAME} (on the front)" if bare_on_front else BARE_NAME,
     }
 
 
-def _annotate(axes: Axes, data: ScatterData) -> None:
-    """Write trial numbers beside the front and "bare" beside the bare backbone. The table below lists the plans."""
-    for row in data.points[data.points["kind"].isin(["front", "bare"])].to_dict(orient="records"):
+_MOST_NAMED = 12
+"""Up to this many points all have their number. Of more points, only those on the front have one."""
+
+_PLACES = ((6, 6), (6, -12), (-6, 6), (-6, -12))
+"""Where a number can stand, in points from its mark: right or left of it, above or below. The first free one counts."""
+
+
+def _named(data: ScatterData) -> list[str]:
+    """Return the kinds of points that have a number."""
+    return list(KINDS) if len(data.points) <= _MOST_NAMED else ["front", "bare"]
+
+
+def _annotate(figure: Figure, axes: Axes, data: ScatterData) -> None:
+    """Write trial numbers beside points and "bare" beside the bare backbone. The table below lists the plans.
+
+    A number stands where it covers no other number and no point, if there is such a place. A number that would cover
+    another number is left out.
+    """
+    figure.draw_without_rendering()  # so that the places of the points are known
+    points = axes.transData.transform(data.points[["x", "y"]].to_numpy(dtype=float))
+    rows = data.points[data.points["kind"].isin(_named(data))].to_dict(orient="records")
+    taken: list[Bbox] = []
+    for row in sorted(rows, key=lambda row: (row["kind"] != "bare", row["kind"] != "front")):  # the first are kept
         text = "bare" if row["kind"] == "bare" else str(row["number"])
-        place, colour = (row["x"], row["y"]), KINDS[row["kind"]]
-        axes.annotate(text, place, xytext=(6, 6), textcoords="offset points", fontsize=8, color=colour)
+        notes = [
+            axes.annotate(
+                text, (row["x"], row["y"]), xytext=place, textcoords="offset points", fontsize=8,
+                ha="left" if place[0] > 0 else "right", color=KINDS[row["kind"]], zorder=4,
+            )
+            for place in _PLACES
+        ]  # fmt: skip
+        boxes = [note.get_window_extent() for note in notes]
+        free = [i for i, box in enumerate(boxes) if not any(box.overlaps(other) for other in taken)]
+        best = min(free, key=lambda i: _covered(boxes[i], points), default=None)
+        for i, note in enumerate(notes):
+            note.set_in_layout(False)  # the points stay where they are
+            if i == best:
+                taken.append(boxes[i])
+            else:
+                note.remove()
+
+
+_RADIUS = 6
+"""Radius of a point in pixels of the picture, a little more than is drawn."""
+
+
+def _covered(box: Bbox, points: NDArray[np.float64]) -> int:
+    """Return how many points `(N, 2)` a box covers, also in part."""
+    inside = (points > np.subtract(box.min, _RADIUS)) & (points < np.add(box.max, _RADIUS))
+    return int(inside.all(axis=1).sum())
 
 
 def costs_of(run: Run) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from nasbench.files import write_text
-from nasbench.library.plan import BARE
+from nasbench.library.plan import BARE, Plan
 from nasbench.report.diagram import Place, diagram_of
 from nasbench.report.export.table import table_text
 from nasbench.report.formatting import is_missing, plan_name
@@ -40,6 +40,7 @@ class Cell:
         verdict: Its style class, or "" if it has none.
         value: The number by which the column is sorted. None to sort it by the text.
         diagram: The plan that the page draws instead of the text. () if there is none.
+        typed: The plan as it is typed in a shell, by which the page finds it too. "" if it has no diagram.
     """
 
     text: str
@@ -48,6 +49,7 @@ class Cell:
     verdict: str = ""
     value: float | None = None
     diagram: tuple[Place, ...] = ()
+    typed: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class Table:
 
 def plan_cell(text: str) -> Cell:
     """Return the cell of a plan: its text as code and its diagram, or the name of the bare backbone."""
-    return Cell(plan_name(text), code=text != BARE.text, diagram=diagram_of(text))
+    diagram = diagram_of(text)
+    return Cell(plan_name(text), code=text != BARE.text, diagram=diagram, typed=Plan.of(text).typed if diagram else "")
 
 
 def number_cell(text: str, value: Any) -> Cell:

@@ -1,5 +1,7 @@
 """The alerts and the data summary at the top of a page."""
 
+import json
+
 import pytest
 from support.recorded_run import TASK, Recorder
 
@@ -69,3 +71,26 @@ def test_the_data_is_summarised(recorder):
     told = dict(page_of(recorder.run, {}, {}).data)
     assert told["items"] == ", ".join(f"{count:,} {name}" for name, count in TASK["splits"].items())
     assert told["input"] == "x".join(map(str, TASK["input_size"]))
+
+
+def test_two_small_splits_are_one_alert(tmp_path):
+    recorder = Recorder(tmp_path / "r", task={**TASK, "splits": {"train": 5, "val": 24, "test": 1}})
+    recorder.add(None, 0.5)
+    few = [alert.text for alert in page_of(recorder.run, {}, {}).alerts if alert.label == "few items"]
+    assert few == ["The val split has 24 items and the test split has 1 item, so one item moves the metric much."]
+
+
+@pytest.mark.parametrize(
+    ("kind", "read", "shown"),
+    [
+        ("series", {"series": "2: load, temp"}, ["series"]),
+        ("classes", {"folders": "no split folders; 2 classes: load, temp (40 images each)"}, ["folders"]),
+        ("classes", {"files": "120 .png"}, ["classes", "files"]),
+    ],
+)
+def test_classes_and_series_are_in_the_summary_once(recorder, kind, read, shown):
+    data = json.loads(recorder.run.folder.data.read_text())
+    data |= {"described": {kind: 2}, "preprocessing": {kind: ["load", "temp"]}, "read": read}
+    recorder.run.folder.data.write_text(json.dumps(data))
+    names = [name for name, _ in page_of(recorder.run, {}, {}).data]
+    assert [name for name in names if name in (kind, *read)] == shown

@@ -31,6 +31,7 @@ addEventListener("load", () => setTimeout(() => {
   const all = document.querySelectorAll("#explorer .point[tabindex]");
   const before = all.length;
   const ticks = [...document.querySelectorAll("#explorer svg text[y='388']")].map((each) => each.textContent);
+  const heights = [...document.querySelectorAll("#explorer svg text[text-anchor='end']")].map((each) => each.textContent);
   all[0].dispatchEvent(new Event("focus"));
   const row = document.querySelector(".details").textContent;
   const lists = document.querySelectorAll("#explorer select");
@@ -52,16 +53,20 @@ addEventListener("load", () => setTimeout(() => {
   const filtered = (text) => { words.value = text; words.dispatchEvent(new Event("input")); return column("standing"); };
   const failed = filtered("failed");
   const everything = filtered("");
+  const typed = filtered("stage1=ECA").length;
+  const json = filtered('{"stage1": "eca"}').length;
+  filtered("");
   const costs = titles.find((cell) => cell.textContent === "macs").querySelector("button");
   costs.click();
   const up = column("trial");
   costs.click();
   const down = column("trial");
   document.body.dataset.probe = JSON.stringify({
-    failed, everything: everything.length, up, down, sorted: titles.map((cell) => cell.getAttribute("aria-sort")),
+    failed, typed, json, heights, everything: everything.length, up, down, sorted: titles.map((cell) => cell.getAttribute("aria-sort")),
     first: [...table.tHead.rows[0].cells].slice(0, 2).map((cell) => cell.getBoundingClientRect().right),
     chips: table.querySelectorAll(".plan .module").length, stills: getComputedStyle(document.querySelector(".still")).display,
     ink: getComputedStyle(document.body).color, chart: getComputedStyle(document.querySelector("img.chart")).filter,
+    charts: [...document.querySelectorAll("figure img.chart")].map((each) => each.getBoundingClientRect().width).filter((width) => width),
     before, after, row, ticks, faults: window.faults || [], hacked: window.hacked || 0,
     axis: document.querySelector("#explorer .axis").textContent,
     wide: document.documentElement.scrollWidth - window.innerWidth,
@@ -77,7 +82,11 @@ def page(tmp_path_factory):
     def score(plan):
         if len(plan) == 2:
             raise ValueError(EVIL)
-        return {"accuracy": 0.8 + 0.01 * len(str(plan)) % 0.1, "macs": 60_360_000.0 + len(str(plan))}
+        # The ticks are multiples of 0.05 from -0.15 to 0, of which no sum of steps is exactly 0.
+        return {
+            "accuracy": 0.04 - 0.01 * len(str(plan)) % 0.05 if plan else -0.16,
+            "macs": 60_360_000.0 + len(str(plan)),
+        }
 
     run = nb.search(
         {"variants": ["se", "eca", "dual_pool"], "slots": ["stage1", "stage2"], "name": EVIL},
@@ -143,6 +152,8 @@ def test_the_page_works(page, tmp_path, size, dark):
     assert set(answer["failed"]) == {"failed"}
     assert len(answer["failed"]) == (states["state"] == "failed").sum() > 0
     assert answer["everything"] == len(states)
+    assert answer["typed"] == answer["json"] == 1 + 3  # in stage1 alone, and with each module in stage2
+    assert answer["heights"] == ["-0.15", "-0.1", "-0.05", "0"]
     for order, sign in ((answer["up"], 1), (answer["down"], -1)):
         costs = [states.loc[int(number), "macs"] for number in order if states.loc[int(number), "state"] == "complete"]
         assert costs == sorted(costs, key=lambda cost: sign * cost)
@@ -157,6 +168,7 @@ def test_the_page_works(page, tmp_path, size, dark):
     assert len(places) > 2
     assert np.ptp(np.diff(places)) < 1e-3
     assert places[0] != places[-1]
+    assert min(answer["charts"]) > 500  # their text can be read on a phone, where they are scrolled
     assert answer["faults"] == []
     assert answer["hacked"] == 0
     assert answer["requests"] == []
@@ -170,6 +182,7 @@ def test_the_page_in_print_and_without_scripts(page, tmp_path):
     probe = (
         "const of = (name) => getComputedStyle(document.querySelector(name)).display;"
         "document.body.dataset.probe = JSON.stringify({still: of('.still'), explorer: of('#explorer'), "
+        "unit: getComputedStyle(document.querySelector('td.number:not(.interval)')).whiteSpace,"
         "wide: document.documentElement.scrollWidth - innerWidth, ink: getComputedStyle(document.body).color,"
         "cut: [...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > innerWidth).length});"
     )
@@ -179,7 +192,8 @@ def test_the_page_in_print_and_without_scripts(page, tmp_path):
     )
     answer, asked = browse(paper, tmp_path, "1040,800", dark=True)
     assert answer.pop("wide") <= 0
-    assert answer == {"still": "grid", "explorer": "none", "ink": "rgb(27, 31, 36)", "cut": 0}
+    # A number is on the line of its unit.
+    assert answer == {"still": "grid", "explorer": "none", "ink": "rgb(27, 31, 36)", "cut": 0, "unit": "nowrap"}
     assert asked == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -226,3 +227,17 @@ def test_windows_that_overlap_depend_on_each_other(run):
     assert run.block == 8
     assert {plan.trainings.block for plan in recorded.all_plans} == {8}
     assert np.isfinite(recorded.noise.item_freedom)
+
+
+def test_long_names_of_series_leave_room_for_the_plots(data):
+    renamed = dataclasses.replace(
+        data,
+        windows=data.windows.replace({"series": {"s0": "z" * 120, "s1": "$" * 90}}),
+        by_series=data.by_series.replace({"series": {"s0": "z" * 120, "s1": "$" * 90}}),
+    )
+    left, _ = fc.draw_by_series(renamed).axes
+    assert {len(tick.get_text().replace("\\", "")) for tick in left.get_yticklabels()} == {28}
+    figure = fc.draw_windows(renamed)
+    figure.draw_without_rendering()
+    titles = [axes.title.get_window_extent() for axes in figure.axes[:2]]
+    assert not titles[0].overlaps(titles[1])

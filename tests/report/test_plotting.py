@@ -1,12 +1,15 @@
 """Figures as files and as pictures of a page."""
 
 import base64
+import dataclasses
 
+import matplotlib as mpl
 import pytest
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from nasbench.errors import InputError
-from nasbench.report.plotting import Picture, save_figure, save_picture, style
+from nasbench.report.plotting import Picture, label, save_figure, save_picture, style
 
 
 def drawn():
@@ -29,3 +32,22 @@ def test_the_ending_chooses_the_format(tmp_path):
     assert (tmp_path / "line.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match=r"line\.doc.*use \.svg, \.png or \.pdf"):
         save_figure(drawn(), tmp_path / "line.doc")
+
+
+def test_a_long_name_is_shortened_in_the_middle():
+    assert label("temperature_of_the_north_wing", 12) == "temper…_wing"
+    assert len(label("z" * 120)) == 40
+    assert label("x" * 40) == "x" * 40
+    assert label("温度" * 20, 12) == "温度温…温度"  # a Chinese character is two wide
+    assert label("a$b") == r"a\$b"
+
+
+def test_a_font_is_used_only_if_it_is_installed(monkeypatch):
+    known = font_manager.fontManager.ttflist
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", known)
+    with style():
+        assert mpl.rcParams["font.family"][0] == "DejaVu Sans"
+    chinese = dataclasses.replace(known[0], name="Noto Sans CJK SC")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [*known, chinese])
+    with style():
+        assert mpl.rcParams["font.family"][:2] == ["DejaVu Sans", "Noto Sans CJK SC"]
