@@ -260,9 +260,7 @@ def negative_log_posterior(
     return value + 0.5 * float(away @ away), np.array(gradient) + away / _SPREAD
 
 
-def _optimised(
-    grams: FloatArray, distance: FloatArray, targets: FloatArray, start: Hyper, repeats: Repeats
-) -> Hyper:
+def _optimised(grams: FloatArray, distance: FloatArray, targets: FloatArray, start: Hyper, repeats: Repeats) -> Hyper:
     logs = start.to_logs()
     arguments: Any = (grams, distance, targets, logs, repeats)
     try:
@@ -306,9 +304,7 @@ def _squares(block: FloatArray) -> FloatArray:
     return np.einsum("ij,ij->i", block, block)
 
 
-def _squared_distance(
-    grams: FloatArray, left: Sequence[FloatArray], right: Sequence[FloatArray]
-) -> FloatArray:
+def _squared_distance(grams: FloatArray, left: Sequence[FloatArray], right: Sequence[FloatArray]) -> FloatArray:
     """Return the squared distances over all blocks, divided by their mean for two random plans (2 for each block)."""
     # |a - b|² is computed from the Gram matrices, which are known already. Rounding can make the result slightly
     # negative.
