@@ -310,8 +310,8 @@ def _squared_distance(grams: FloatArray, left: Sequence[FloatArray], right: Sequ
     # negative.
     total = grams.sum(axis=0)
     total *= -2.0
-    total += sum(left)[:, None]
-    total += sum(right)
+    total += np.sum(left, axis=0)[:, None]
+    total += np.sum(right, axis=0)
     total /= 2.0 * len(grams)
     return np.maximum(total, 0.0, out=total)
 
