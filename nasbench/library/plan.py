@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 from nasbench.errors import ExpressionError, PlanError, UnknownNameError
@@ -176,10 +176,11 @@ def check_neck_is_free(plans: Iterable[Plan], fixed: str) -> None:
             )
 
 
-def _natural(slot: str) -> list[tuple[int, Any]]:
+@lru_cache(maxsize=1024)
+def _natural(slot: str) -> tuple[tuple[int, Any], ...]:
     """Return a sort key under which `stage10` comes after `stage9`."""
     # Each part is tagged, because Python cannot compare a number with a string.
-    return [(1, int(p)) if p.isdigit() else (0, p) for p in re.split(r"(\d+)", slot) if p]
+    return tuple((1, int(p)) if p.isdigit() else (0, p) for p in re.split(r"(\d+)", slot) if p)
 
 
 def _parse_in(slot: str, expression: str | Expression) -> Expression:

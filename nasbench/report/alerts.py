@@ -55,6 +55,7 @@ def alerts_of(
         *_of_trials(run.trials()),
         *_of_data(run),
         *_of_comparison(finalists, recorded),
+        *_of_bounds(finalists),
         *_of_costs(run, finalists),
     ]
     # Damaged files are known only after they were read.
@@ -102,6 +103,14 @@ def _of_comparison(finalists: pd.DataFrame, recorded: RunTrainings | None) -> It
         yield Alert("one seed", "Every plan was trained once. Differences can be chance. --seeds trains further seeds.")
     elif (finalists.loc[finalists["plan"] != BARE.text, "verdict"] == "NOT DECIDED").all():
         yield Alert("nothing decided", "No compared plan could be told apart from the bare backbone.")
+
+
+def _of_bounds(finalists: pd.DataFrame) -> Iterable[Alert]:
+    for broken in finalists[finalists["breaks"] != ""]["breaks"] if "breaks" in finalists else ():
+        text = (
+            f"The bare backbone is infeasible: {broken}. It is the reference of the comparison, but not on the front."
+        )
+        yield Alert("infeasible", text)
 
 
 def _of_costs(run: Run, finalists: pd.DataFrame) -> Iterable[Alert]:

@@ -53,8 +53,8 @@ def headline(
     lines = list(_answer(run, finalists, recorded, test))
     if brief:
         lines = [*lines[:-1][:2], lines[-1]]
-    # The last line counts the plans, so the number of failed plans is added to it.
-    lines[-1] = " ".join([lines[-1], *_failures(run)])
+    # The last line counts the plans, so what is wrong with plans is added to it.
+    lines[-1] = " ".join([lines[-1], *_infeasible(finalists), *_failures(run)])
     return (*lines, *(_caution(run, run.metric, finalists, test, naive) if run.metric else ()))
 
 
@@ -262,6 +262,12 @@ def _counts(evaluated: str, finalists: pd.DataFrame) -> str:
     counts = Counter(several["verdict"])
     verdicts = ", ".join(f"{counts[name]} {name}" for name in ("BETTER", "WORSE", "NOT DECIDED") if counts[name])
     return f"{evaluated} evaluated, {len(several)} with several seeds{': ' + verdicts if verdicts else ''}."
+
+
+def _infeasible(finalists: pd.DataFrame) -> Iterable[str]:
+    """Yield that the bare backbone breaks a bound, if it does. The alerts say which values it has."""
+    if "breaks" in finalists and (finalists["breaks"] != "").any():
+        yield "The bare backbone is infeasible: it breaks a bound and is only the reference."
 
 
 def _failures(run: Run) -> Iterable[str]:

@@ -46,6 +46,21 @@ def test_failures_and_nan_come_as_serious(recorder):
     assert serious == sorted(serious, reverse=True)
 
 
+def test_an_infeasible_bare_backbone_is_said_in_words(recorder, tmp_path):
+    assert "infeasible" not in alerts(recorder)
+    bounded = Recorder(tmp_path / "bounded")
+    for seed in range(3):
+        bounded.add(None, 0.9, seed, macs=120, breaks="macs 120 breaks macs<=110 (limit 110)")
+        bounded.add(SE, 0.8 + 0.01 * seed, seed)
+    found = alerts(bounded)["infeasible"]
+    assert found.text.startswith(
+        "The bare backbone is infeasible: macs 120 breaks macs<=110 (limit 110). It is the ref"
+    )
+    assert not found.serious
+    told = page_of(bounded.run, {}, {}).answer
+    assert "The bare backbone is infeasible: it breaks a bound and is only the reference." in told[-1]
+
+
 @pytest.mark.parametrize(("classes", "items", "labels"), [(1, 50, {"one class", "few items"}), (10, 500, set())])
 def test_data_that_decides_nothing(tmp_path, classes, items, labels):
     task = {**TASK, "splits": {"train": 5, "val": items, "test": items}, "model_kwargs": {"num_classes": classes}}

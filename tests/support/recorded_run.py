@@ -41,13 +41,30 @@ class Recorder:
             self.run.folder.data.write_text(json.dumps(data))
         self.numbers = {}
 
-    def add(self, plan, score, seed=0, *, items=None, macs=100.0, reason="", failed="", history=(), stage=None, **more):
-        """Record a training. `plan` is a mapping or None for the bare backbone, `failed` the reason of a failure."""
+    def add(
+        self,
+        plan,
+        score,
+        seed=0,
+        *,
+        items=None,
+        macs=100.0,
+        reason="",
+        failed="",
+        breaks="",
+        history=(),
+        stage=None,
+        **more,
+    ):
+        """Record a training. `plan` is a mapping or None for the bare backbone, `failed` the reason of a failure.
+
+        `breaks` is the bound that the bare backbone breaks.
+        """
         plan = Plan.of(plan)
         stage = stage or (FINALISTS if plan.hash in self.numbers else SEARCH)
         metrics = {} if failed else {next(iter(self.run.directions)): float(score), **more}
         evaluation = Evaluation(
-            plan.text, plan.hash, seed, 1, "failed" if failed else "complete", failed,
+            plan.text, plan.hash, seed, 1, "failed" if failed else "complete", failed or breaks,
             metrics=metrics, costs={"macs": float(macs)}, history=list(history),
         )  # fmt: skip
         ledger = self.run.journal.ledger(stage)

@@ -19,12 +19,15 @@ from nasbench.library.registry import PROPERTIES
 from nasbench.measurement.properties.record import recorded
 from nasbench.spaces import ResolvedSpace
 
-__all__ = ["BLOCKS", "Features"]
+__all__ = ["BLOCKS", "MAX_REMEMBERED", "Features"]
 
 FloatArray = NDArray[np.float64]
 
 BLOCKS = ("placement", "modules", "properties", "costs")
 """Names of the blocks, in order."""
+
+MAX_REMEMBERED = 20_000
+"""Largest number of plans of which something is cached. An emptied cache changes no result."""
 
 _FORM = 0.5
 """Weight of the label for the composition of an expression. The label of a module that is alone has the weight 1."""
@@ -50,6 +53,7 @@ class Features:
         # One row for each distinct expression, which a plan refers to by index. A space has few distinct expressions.
         self._row: dict[Expression, int] = {}
         self._rows: list[FloatArray] = []
+        self._places: dict[Plan, list[int]] = {}  # the row of the expression in each slot
         # All labels have the same unit, so each of the two blocks of labels is scaled as a whole. In the blocks of
         # properties and costs, each column is scaled separately.
         self._scales = [_Scale(block, each=index >= 2) for index, block in enumerate(self._raw(sample))]
@@ -60,13 +64,21 @@ class Features:
         return tuple(np.nan_to_num(scale(block)) for scale, block in zip(self._scales, self._raw(plans), strict=True))
 
     def _raw(self, plans: Sequence[Plan]) -> tuple[FloatArray, ...]:
-        rows = [[self._row_of(plan.get(slot, NONE)) for slot in self._slots] for plan in plans]
+        rows = [self._rows_of(plan) for plan in plans]
         table = np.stack(self._rows) if self._rows else np.zeros((0, len(self._column) + len(PROPERTIES) + 1))
         all_slots = table[np.array(rows, dtype=int).reshape(len(plans), len(self._slots))]
         labels, figures = np.split(all_slots, [len(self._column)], axis=2)
         costs = np.array([self._costs(plan) for plan in plans], dtype=float).reshape(len(plans), -1)
         described = np.column_stack([figures.reshape(len(plans), -1), figures.sum(axis=1)])
         return labels.reshape(len(plans), -1), labels.sum(axis=1), described, costs
+
+    def _rows_of(self, plan: Plan) -> list[int]:
+        """Return the index of the row of each slot's expression. A proposal asks for most plans several times."""
+        if plan not in self._places:
+            if len(self._places) >= MAX_REMEMBERED:
+                self._places.clear()
+            self._places[plan] = [self._row_of(plan.get(slot, NONE)) for slot in self._slots]
+        return self._places[plan]
 
     def _row_of(self, expression: Expression) -> int:
         """Return the index of an expression's row: its labels, its mean properties, and 1 unless it is `none`."""

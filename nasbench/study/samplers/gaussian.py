@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize
 
-__all__ = ["Gaussian", "Hyper", "Repeats", "fit"]
+__all__ = ["Gaussian", "Hyper", "Points", "Repeats", "fit"]
 
 FloatArray = NDArray[np.float64]
 
@@ -59,6 +59,44 @@ class Hyper:
         return cls(tuple(float(w) for w in weights), float(interaction), float(length), float(noise))
 
 
+class Points:
+    """Features of points to which processes are fitted.
+
+    Processes of several targets at the same points can share one object. What does not depend on hyper-parameters is
+    then computed once for all of them.
+
+    Args:
+        blocks: Features of the n points, one block `(n, d)` for each linear kernel.
+    """
+
+    def __init__(self, blocks: Sequence[FloatArray]) -> None:
+        self.blocks = tuple(np.asarray(block, dtype=float) for block in blocks)
+        self._last: tuple[Sequence[FloatArray], FloatArray, FloatArray] | None = None
+        self._joined: tuple[Sequence[FloatArray], Points] | None = None
+
+    def products(self, others: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+        """Return inner products by block, `(blocks, m, n)`, and squared distances (`_squared_distance`), `(m, n)`.
+
+        Args:
+            others: Features of other points, `(m, d)` each. The result for the last ones is cached.
+        """
+        # the object is compared, not its contents; the stored reference keeps it alive, so no other can replace it
+        if self._last is None or self._last[0] is not others:
+            grams = np.empty((len(self.blocks), len(others[0]), len(self.blocks[0])))
+            for gram, other, block in zip(grams, others, self.blocks, strict=True):
+                np.matmul(other, block.T, out=gram)
+            distance = _squared_distance(grams, [_squares(b) for b in others], [_squares(b) for b in self.blocks])
+            self._last = others, grams, distance
+        return self._last[1:]
+
+    def with_more(self, others: Sequence[FloatArray]) -> Points:
+        """Return these points and others after them. The result for the last ones is cached."""
+        if self._joined is None or self._joined[0] is not others:
+            both = [np.concatenate(pair) for pair in zip(self.blocks, others, strict=True)]
+            self._joined = others, Points(both)
+        return self._joined[1]
+
+
 @dataclass(frozen=True)
 class Repeats:
     """The targets of points that were observed several times. Each target is then a mean.
@@ -84,7 +122,7 @@ class Gaussian:
     """A fitted Gaussian process.
 
     Attributes:
-        blocks: Features of the n fitted points, one block `(n, d)` for each linear kernel.
+        points: The n fitted points.
         hyper: The hyper-parameters of the process.
         center: Mean of the targets.
         scale: Standard deviation of the targets. 1 if all targets are equal.
@@ -93,7 +131,7 @@ class Gaussian:
         counts: Number of observations of each fitted point, `(n,)`.
     """
 
-    blocks: tuple[FloatArray, ...]
+    points: Points
     hyper: Hyper
     center: float
     scale: float
@@ -101,13 +139,20 @@ class Gaussian:
     alpha: FloatArray
     counts: FloatArray
 
+    def mean(self, blocks: Sequence[FloatArray]) -> FloatArray:
+        """Return the mean that `predict` returns, `(m,)`, in less time."""
+        return self._mean(_covariance(self.hyper, blocks, self.points))
+
+    def _mean(self, cross: FloatArray) -> FloatArray:
+        return self.center + self.scale * (cross @ self.alpha)
+
     def predict(self, blocks: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
         """Return mean and standard deviation of the noise-free target at new points, `(m,)` each.
 
         Args:
             blocks: Features of the new points, `(m, d)` each, in the same blocks as the fitted points.
         """
-        cross = _covariance(self.hyper, blocks, self.blocks)
+        cross = _covariance(self.hyper, blocks, self.points)
         prior = np.zeros(len(cross))
         for weight, block in zip(self.hyper.weights, blocks, strict=True):
             prior += weight * _squares(block)
@@ -115,7 +160,7 @@ class Gaussian:
         solved = linalg.solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
         variance = prior + self.hyper.interaction - (solved**2).sum(axis=0)
         # at a fitted point, rounding can make the variance slightly negative
-        return self.center + self.scale * (cross @ self.alpha), self.scale * np.sqrt(np.maximum(variance, 1e-12))
+        return self._mean(cross), self.scale * np.sqrt(np.maximum(variance, 1e-12))
 
     def extended(self, blocks: Sequence[FloatArray], targets: FloatArray) -> Gaussian:
         """Return the process conditioned on the fitted and further points, with the same scale and hyper-parameters.
@@ -126,13 +171,13 @@ class Gaussian:
         """
         # the known targets are not stored: they are computed as the covariance times alpha
         known = self.center + self.scale * (self.factor @ (self.factor.T @ self.alpha))
-        joined = tuple(np.concatenate([old, new]) for old, new in zip(self.blocks, blocks, strict=True))
         counts = np.concatenate([self.counts, np.ones(len(targets))])
+        joined = self.points.with_more(blocks)
         return _solved(joined, np.concatenate([known, targets]), counts, self.hyper, self.center, self.scale)
 
 
 def fit(
-    blocks: Sequence[FloatArray],
+    blocks: Points | Sequence[FloatArray],
     targets: FloatArray,
     start: Hyper,
     *,
@@ -142,7 +187,7 @@ def fit(
     """Fit a Gaussian process.
 
     Args:
-        blocks: Features of n points, `(n, d)` each.
+        blocks: The n points, or their features, `(n, d)` each.
         targets: Targets of the points, `(n,)`, all finite.
         start: Centre of the prior. These are also the hyper-parameters if `optimise` is False, if the optimiser fails,
             if all targets are equal, or if there are fewer than three points.
@@ -150,37 +195,35 @@ def fit(
         repeats: What is known of points that were observed several times. By default, all were observed once.
     """
     repeats = Repeats.none(len(targets)) if repeats is None else repeats
-    blocks = tuple(np.asarray(block, dtype=float) for block in blocks)
+    points = blocks if isinstance(blocks, Points) else Points(blocks)
     center, scale = float(np.mean(targets)), float(np.std(targets))
     if not scale > 1e-12 * max(1.0, abs(center)):
         scale, optimise = 1.0, False  # constant targets contain no information about the hyper-parameters
     scaled = (np.asarray(targets, dtype=float) - center) / scale
-    grams = [block @ block.T for block in blocks]
-    squares = [np.diag(gram) for gram in grams]
     hyper = start
     if optimise and len(scaled) > 2:
         within = replace(repeats, squares=repeats.squares / scale**2)
-        hyper = _optimised(grams, _squared_distance(grams, squares, squares), scaled, start, within)
-    return _solved(blocks, targets, repeats.counts, hyper, center, scale)
+        hyper = _optimised(*points.products(points.blocks), scaled, start, within)
+    return _solved(points, targets, repeats.counts, hyper, center, scale)
 
 
 def _solved(
-    blocks: tuple[FloatArray, ...],
+    points: Points,
     targets: FloatArray,
     counts: FloatArray,
     hyper: Hyper,
     center: float,
     scale: float,
 ) -> Gaussian:
-    covariance = _covariance(hyper, blocks, blocks)
+    covariance = _covariance(hyper, points.blocks, points)
     factor = _factored(covariance + np.diag(hyper.noise / counts))
     alpha = linalg.cho_solve((factor, True), (targets - center) / scale, check_finite=False)
-    return Gaussian(blocks, hyper, center, scale, factor, alpha, counts)
+    return Gaussian(points, hyper, center, scale, factor, alpha, counts)
 
 
 def negative_log_posterior(
     logs: FloatArray,
-    grams: Sequence[FloatArray],
+    grams: FloatArray,
     distance: FloatArray,
     targets: FloatArray,
     start: FloatArray,
@@ -217,9 +260,7 @@ def negative_log_posterior(
     return value + 0.5 * float(away @ away), np.array(gradient) + away / _SPREAD
 
 
-def _optimised(
-    grams: list[FloatArray], distance: FloatArray, targets: FloatArray, start: Hyper, repeats: Repeats
-) -> Hyper:
+def _optimised(grams: FloatArray, distance: FloatArray, targets: FloatArray, start: Hyper, repeats: Repeats) -> Hyper:
     logs = start.to_logs()
     arguments: Any = (grams, distance, targets, logs, repeats)
     try:
@@ -232,19 +273,13 @@ def _optimised(
     return Hyper.of_logs(optimum.x) if np.isfinite(optimum.x).all() else start
 
 
-def _covariance(hyper: Hyper, left: Sequence[FloatArray], right: Sequence[FloatArray]) -> FloatArray:
-    """Return the covariances of points, `(m, n)`, given their blocks, `(m, d)` and `(n, d)` each."""
-    # One product of matrices gives the distances over all blocks, as in `_squared_distance`, and one the linear
-    # kernels.
-    both = [np.concatenate(blocks, axis=1) for blocks in (left, right)]
-    unit = 2.0 * len(left)
-    distance = (both[0] * (-2.0 / unit)) @ both[1].T
-    distance += _squares(both[0])[:, None] / unit
-    distance += _squares(both[1]) / unit
-    np.maximum(distance, 0.0, out=distance)
-    total = hyper.interaction * _matern(distance, hyper.length)
-    roots = np.repeat(np.sqrt(hyper.weights), [block.shape[1] for block in left])
-    total += (both[0] * roots) @ (both[1] * roots).T
+def _covariance(hyper: Hyper, blocks: Sequence[FloatArray], points: Points) -> FloatArray:
+    """Return the covariances of m points, given their blocks, and n fitted points, `(m, n)`."""
+    grams, distance = points.products(blocks)
+    total = _matern(distance, hyper.length)
+    total *= hyper.interaction
+    # all linear kernels in one product
+    total += (np.array(hyper.weights) @ grams.reshape(len(grams), -1)).reshape(total.shape)
     return total
 
 
@@ -269,17 +304,14 @@ def _squares(block: FloatArray) -> FloatArray:
     return np.einsum("ij,ij->i", block, block)
 
 
-def _squared_distance(
-    grams: Sequence[FloatArray], left: Sequence[FloatArray], right: Sequence[FloatArray]
-) -> FloatArray:
+def _squared_distance(grams: FloatArray, left: Sequence[FloatArray], right: Sequence[FloatArray]) -> FloatArray:
     """Return the squared distances over all blocks, divided by their mean for two random plans (2 for each block)."""
     # |a - b|² is computed from the Gram matrices, which are known already. Rounding can make the result slightly
     # negative.
-    total = np.zeros_like(grams[0])
-    for gram, a, b in zip(grams, left, right, strict=True):
-        total += a[:, None]
-        total += b[None, :]
-        total -= 2.0 * gram
+    total = grams.sum(axis=0)
+    total *= -2.0
+    total += np.sum(left, axis=0)[:, None]
+    total += np.sum(right, axis=0)
     total /= 2.0 * len(grams)
     return np.maximum(total, 0.0, out=total)
 

@@ -16,7 +16,7 @@ from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS, Constraint
 from nasbench.spaces import GivenPlans, ResolvedSpace
 from nasbench.study.evaluators.base import Evaluator
-from nasbench.study.samplers.features import Features
+from nasbench.study.samplers.features import MAX_REMEMBERED, Features
 from nasbench.study.samplers.gaussian import Hyper
 from nasbench.study.samplers.scales import Scale
 from nasbench.study.samplers.seeding import initial_plans
@@ -27,9 +27,6 @@ FloatArray = NDArray[np.float64]
 
 MAX_LISTED = 1_000
 """A space with at most this number of plans is listed completely. From a larger space, plans are drawn."""
-
-MAX_REMEMBERED = 20_000
-"""Largest number of plans whose costs are cached."""
 
 SAMPLE = 256
 """Number of plans that are drawn once for each study. The range of the costs and the scale of the features depend on
@@ -254,7 +251,7 @@ class Knowledge:
 
     def _look(self, plan: Plan) -> _Facts | None:
         if plan not in self._facts:
-            if len(self._facts) >= MAX_REMEMBERED:  # to limit memory; an emptied cache changes no result
+            if len(self._facts) >= MAX_REMEMBERED:
                 self._facts.clear()
             known = self.known(plan)
             if known is None or not self._tells(known):

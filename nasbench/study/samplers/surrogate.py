@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import moocore
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from nasbench.library.plan import Plan
-from nasbench.study.samplers.gaussian import Gaussian, Hyper, Repeats, fit
+from nasbench.study.samplers.gaussian import Gaussian, Hyper, Points, Repeats, fit
 from nasbench.study.samplers.history import History
 from nasbench.study.samplers.improvement import expected_improvement
 from nasbench.study.samplers.knowledge import Knowledge, stream
@@ -78,6 +79,7 @@ class Surrogate:
         # trainings of several lengths have a feature more, so that short ones inform the model of the longest
         self._longest = float(self._readings.epochs.max(initial=0.0))
         self._timed = len(np.unique(self._readings.epochs)) > 1
+        self._points: dict[Any, Points] = {}
         self.models = {column: self._fitted(column) for column in self._modelled}
         self.success = self._success_model()
         self.front = self._front()
@@ -103,10 +105,24 @@ class Surrogate:
         """
         return self._objectives(plans, self._blocks(plans))
 
+    def _means(self, plans: Sequence[Plan]) -> FloatArray:
+        """Return the means of `predict`, without the standard deviations, which take longer."""
+        blocks = self._blocks(plans)
+        mean = self._exact(plans)
+        for column in self._modelled:
+            if column < len(self._known):
+                mean[:, column] = self.models[column].mean(blocks)
+        return mean
+
+    def _exact(self, plans: Sequence[Plan]) -> FloatArray:
+        """Return the known objectives, and 0 for the others, `(plans, m)`."""
+        values = np.zeros((len(plans), len(self._known)))
+        values[:, self._known] = np.array([self._knowledge.costs(plan) for plan in plans]).reshape(len(plans), -1)
+        return values
+
     def _objectives(self, plans: Sequence[Plan], blocks: Blocks) -> tuple[FloatArray, FloatArray]:
-        mean = np.zeros((len(plans), len(self._known)))
+        mean = self._exact(plans)
         deviation = np.zeros_like(mean)
-        mean[:, self._known] = np.array([self._knowledge.costs(plan) for plan in plans]).reshape(len(plans), -1)
         for column in self._modelled:
             if column < len(self._known):
                 mean[:, column], deviation[:, column] = self.models[column].predict(blocks)
@@ -134,6 +150,13 @@ class Surrogate:
         if epochs is None:
             epochs = np.full(len(plans), self._longest)
         return (*blocks, np.log((epochs[:, None] + 1.0) / (self._longest + 1.0)))
+
+    def _shared(self, plans: Sequence[Plan], epochs: FloatArray) -> Points:
+        """Return the features of plans after these numbers of epochs. The models of equal plans share one object."""
+        key = tuple(plans), epochs.tobytes()
+        if key not in self._points:
+            self._points[key] = Points(self._blocks(plans, epochs))
+        return self._points[key]
 
     def _prior(self) -> Hyper:
         return replace(PRIOR, weights=(*PRIOR.weights, OF_EPOCHS)) if self._timed else PRIOR
@@ -181,22 +204,21 @@ class Surrogate:
             repeats: Their repeats.
             limited: Replaces extreme values of targets.
         """
-        blocks = self._blocks(plans, epochs)
         # Each iteration of the optimiser factorises an n x n matrix for n plans. So the hyper-parameters are those of
         # fewer plans, and of the first nine tenths at least, so that most proposals find them remembered.
         first = len(plans) - len(plans) % max(1, len(plans) // REFITS)
         fewer = np.sort(self._shuffled(first)[:MOST_OPTIMISED])
         some = replace(repeats, counts=repeats.counts[fewer])
-        arrays = [block[fewer] for block in blocks], limited(targets[:first])[fewer]
-        key = tuple(a.tobytes() for a in (*arrays[0], arrays[1], some.counts)), some.squares, some.freedom
+        points, known = self._shared([plans[i] for i in fewer], epochs[fewer]), limited(targets[:first])[fewer]
+        key = tuple(a.tobytes() for a in (*points.blocks, known, some.counts)), some.squares, some.freedom
         hypers = self._knowledge.hypers
         if key not in hypers:
             if len(hypers) >= MAX_HYPERS:
                 hypers.clear()
-            hypers[key] = fit(*arrays, self._prior(), repeats=some).hyper
+            hypers[key] = fit(points, known, self._prior(), repeats=some).hyper
         chosen = np.sort(self._important(plans)[:MOST_FITTED])
         every = replace(repeats, counts=repeats.counts[chosen])
-        kept = [block[chosen] for block in blocks]
+        kept = self._shared([plans[i] for i in chosen], epochs[chosen])
         return fit(kept, limited(targets)[chosen], hypers[key], optimise=False, repeats=every)
 
     def _shuffled(self, count: int) -> list[int]:
@@ -216,7 +238,7 @@ class Surrogate:
     def _front(self) -> FloatArray:
         """Return the means of the feasible plans, `(n, m)`. The noise of their evaluations is not part of them."""
         plans = [*self._history.plans, *self._history.others]
-        return self.predict(plans)[0] if plans else np.zeros((0, len(self._known)))
+        return self._means(plans) if plans else np.zeros((0, len(self._known)))
 
     def _reference(self) -> FloatArray:
         """Return the reference point, `(m,)`. Its costs exceed those of every allowed plan of the sample."""
@@ -234,12 +256,9 @@ class Surrogate:
     def _believe(self, pending: list[Plan]) -> None:
         """Use the predictions of running plans as their results, so that other workers choose different plans."""
         # the "kriging believer" strategy of Ginsbourger et al. (2010)
-        mean, _ = self.predict(pending)
+        self.front = np.concatenate([self.front, self._means(pending)])
         blocks = self._blocks(pending)
-        self.models = {
-            column: model.extended(blocks, model.predict(blocks)[0]) for column, model in self.models.items()
-        }
-        self.front = np.concatenate([self.front, mean])
+        self.models = {column: model.extended(blocks, model.mean(blocks)) for column, model in self.models.items()}
 
 
 def clipped(targets: FloatArray) -> FloatArray:

@@ -20,7 +20,7 @@ from nasbench.runs.storage import quiet
 from nasbench.spaces import Space
 from nasbench.study.evaluators.base import Evaluator
 from nasbench.study.samplers import _MAKERS, Knowledge, initial_plans, make_sampler
-from nasbench.study.samplers.gaussian import Hyper, fit, negative_log_posterior
+from nasbench.study.samplers.gaussian import Hyper, Points, fit, negative_log_posterior
 from nasbench.study.samplers.grid import strided
 from nasbench.study.samplers.history import read_history
 from nasbench.study.samplers.improvement import expected_improvement, nondominated_boxes
@@ -324,6 +324,24 @@ def test_workers_are_given_different_plans(name):
     propose(study, name, knowledge, rows, 5)
     asked = [ask(study, name, knowledge)[1] for _ in range(7)]  # none of them told
     assert len(set(asked)) == 7
+
+
+def test_processes_that_share_points_predict_as_those_that_do_not():
+    """What the points remember is of one set of new points. Two sets in turn must not be mixed up."""
+    rng = np.random.default_rng(0)
+    x, targets = [rng.normal(size=(12, 3)), rng.normal(size=(12, 2))], rng.normal(size=(2, 12))
+    hypers = [Hyper((0.5, 0.2), length=0.7), Hyper((0.1, 0.9), interaction=0.6)]
+    points, (new, other) = Points(x), ([rng.normal(size=(5, 3)), rng.normal(size=(5, 2))] for _ in range(2))
+    shared = [fit(points, y, hyper, optimise=False) for y, hyper in zip(targets, hypers, strict=True)]
+    alone = [fit(x, y, hyper, optimise=False) for y, hyper in zip(targets, hypers, strict=True)]
+    for asked in (new, other, new):
+        for one, same in zip(shared, alone, strict=True):
+            assert np.allclose(one.predict(asked), same.predict(asked), rtol=0, atol=1e-12)
+            assert np.array_equal(one.mean(asked), one.predict(asked)[0])
+    more = [one.extended(other, np.arange(5.0)).predict(new) for one in shared]
+    apart = [one.extended(other, np.arange(5.0)).predict(new) for one in alone]
+    assert np.allclose(more, apart, rtol=0, atol=1e-12)
+    assert points.with_more(other) is points.with_more(other)
 
 
 def test_running_plans_are_believed_to_give_what_is_predicted():
