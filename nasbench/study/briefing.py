@@ -120,7 +120,7 @@ def _power(problem: Problem, run: Run) -> str:
         more = "; --seeds 3 gives verdicts" if problem.evaluator.takes_seed else ""
         return f"one evaluation of each plan, so there will be no verdicts{more}"
     seeds = reachable_seeds(settings, problem.plans)
-    if known := foresight(trainings_of(run), settings, problem.plans):
+    if known := foresight(trainings_of(run), run.metric, settings, problem.plans):
         return known
     first = min(BARE_SEEDS, seeds if settings.plans else 1 + further_trainings(settings))
     later = f"it is measured first, with {first} seeds of the bare backbone"
