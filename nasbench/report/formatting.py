@@ -65,10 +65,8 @@ def what_would_decide(row: Mapping[Hashable, Any]) -> str:
         # If both the number and the probability are missing, the noise is not known. If only the number is missing, it
         # is too large.
         known = not (is_missing(row["more_seeds"]) and is_missing(row["p_better"]))
-        told = (
-            "no number of seeds would decide it" if _is_tie(row) else f"over {_MOST_SEEDS} more seeds would decide it"
-        )
-        return told if known else ""
+        seeds = "no number of seeds" if _is_tie(row) else f"over {_MOST_SEEDS} more seeds"
+        return f"{seeds} would decide it" if known else ""
     if row["items_needed"] > _MOST_ITEMS:
         return f"no number of seeds is enough, and over {_MOST_ITEMS:,} items would be needed"
     return f"no number of seeds is enough: {row['items_needed']:,.0f} items would decide it"

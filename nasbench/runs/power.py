@@ -69,9 +69,7 @@ class RunPower:
             return f"{lines[0]}\nno difference can be detected: {reason}"
         lines.append(f"smallest differences that can be detected, by number of seeds: {seeds}")
         if self.items and not self.floor:
-            lines.append(
-                f"beside the seeds, the choice of the {self.items:,} validation items adds no noise that shows"
-            )
+            lines.append(f"the choice of the {self.items:,} validation items adds no noise to that of the seeds")
         elif self.items:
             lines.append(f"with {self.items:,} validation items, no number of seeds detects less than {self.floor:.3g}")
         else:
