@@ -134,7 +134,10 @@ def _nearest(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
     price = _price(run, row, finalists[finalists["plan"] == BARE.text].iloc[0])
     told = "; ".join([f"better with probability {_chance(row)}", *filter(None, [what_would_decide(row.to_dict())])])
     plan = plan_in_sentence(row.to_dict())
-    yield f"The nearest plan is {plan}: {run.metric} {_interval(row)}{_sign_note(run)}{price}, {told}."
+    rows = finalists[(finalists["verdict"] == "NOT DECIDED") & (finalists["plan"] != row["plan"])]
+    ties = int(((rows[["difference", "p_better"]] - row[["difference", "p_better"]]).abs() < 1e-12).all(axis=1).sum())
+    equal = "" if not ties else f" (and {ties} other{'' if ties == 1 else 's'}, exactly equal to it)"
+    yield f"The nearest plan is {plan}{equal}: {run.metric} {_interval(row)}{_sign_note(run)}{price}, {told}."
 
 
 def _power(run: Run, most_seeds: int) -> Iterable[str]:

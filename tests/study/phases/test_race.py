@@ -95,8 +95,9 @@ def test_a_race_killed_at_any_training_goes_on_as_if_it_had_not_been(tmp_path, s
     whole = Asked()
     expected = search(tmp_path / "whole", whole)
     before, after = Asked(stop=stop), Asked()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         search(tmp_path / "parts", before)
+    assert caught.value.__notes__ == [str(tmp_path / "parts")], "the message names the folder"
     run = search(tmp_path / "parts", after)
     assert before.calls[:-1] + after.calls == whole.calls
     assert further(run) == further(expected)
