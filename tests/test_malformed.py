@@ -180,8 +180,17 @@ def test_an_environment_that_no_search_wrote(run, tmp_path, key, value):
     assert told.startswith(f"Left out: the versions, machine and seeds, because {file} is damaged: {key}")
     assert told.endswith("; restore the file from a copy of the run, or delete it.")
     missing = {name for name, _ in whole.facts} - {name for name, _ in page.facts}
-    assert missing == {"seeds", "versions", "machine", "git"}
+    assert missing - {"git"} == {"seeds", "versions", "machine"}
     assert (page.answer, page.tables) == (whole.answer, whole.tables)
+
+
+@pytest.mark.parametrize(("commit", "facts"), [(None, []), ("1234abc+dirty", [("git", "1234abc+dirty")])])
+def test_a_search_outside_of_a_repository_has_no_commit(run, tmp_path, commit, facts):
+    folder = tmp_path / "run"
+    shutil.copytree(run.path, folder)
+    file = folder / "environment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"git": commit}))
+    assert [fact for fact in page_of(load_run(folder), {}, {}).facts if fact[0] == "git"] == facts
 
 
 def test_a_configuration_with_settings_that_no_reader_needs(run, tmp_path):

@@ -1,5 +1,6 @@
 import functools
 import re
+import textwrap
 
 import pytest
 from support import ROOT, script
@@ -25,6 +26,19 @@ def test_the_example_prints_the_table_that_is_shown(tmp_path, monkeypatch, capsy
     assert printed.splitlines()[0].split() == shown.splitlines()[0].split()  # the columns
     assert re.findall(r"\{.*?\} +\d+", printed) == re.findall(r"\{.*?\} +\d+", shown)  # plans and their MACs
     assert (tmp_path / "runs/readme/trials.jsonl").is_file()
+
+
+def test_the_call_with_a_function_runs_as_it_is_written(tmp_path, monkeypatch):
+    """With five plans instead of forty."""
+    call = re.search(r"^ {4}run = nb\.search\(.*?evaluate=.*?\)$", README, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "nb": nb,
+        "train_and_validate": lambda plan: {"accuracy": 0.8 + 0.01 * len(plan)},
+        "costs": lambda plan: {"macs": 1e6 + len(str(plan))},
+    }
+    exec(textwrap.dedent(call.group()).replace("trials=40", "trials=5"), names)
+    assert len(names["run"].trials()) == 5
 
 
 def test_the_first_screen_is_short():

@@ -57,8 +57,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     except NasbenchError as error:
         narrate(mask_passwords(f"error: {error}"))  # any argument can be a URL that was typed in the wrong place
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        narrate("interrupted; all finished work is saved, and the same command continues from there")
+    except (KeyboardInterrupt, typer.Abort) as error:
+        from nasbench.study.termination import saved_text  # imported here, because most commands are not interrupted
+
+        narrate(saved_text("interrupted", error))
         return 2
     except SystemExit as error:  # the command itself does not raise it
         if isinstance(error.__context__, BrokenPipeError):  # typer does, if the reader of a pipe (`head`) has ended

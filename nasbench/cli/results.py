@@ -39,6 +39,7 @@ def report(
     page = reports.build(opened)
     print_front(opened, as_json)
     narrate(f"report: {page}")
+    narrate_next(opened)
 
 
 @app.command()
@@ -170,6 +171,14 @@ def narrate_damage(run: Run) -> None:
         narrate(f"warning: {run.folder.name}: {line}")
 
 
+def narrate_next(run: Run) -> None:
+    """Say which command fits after a search or its report."""
+    from nasbench.report.next_step import next_step
+
+    words, what = next_step(run, Path(console.shown(run.path)))
+    narrate(f"next: {console.command(*words)}  ({what})")
+
+
 def print_front(run: Run, as_json: bool) -> None:
     """Print the Pareto front of a run, or all of its given plans. Also print the headline of its report on stderr.
 
@@ -192,5 +201,8 @@ def print_front(run: Run, as_json: bool) -> None:
         [*(human(value) if isinstance(value, int) and value >= 1000 else value for value in row), plan_words(plan)]
         for row, plan in zip(table[columns].to_numpy(dtype=object), table["plan"], strict=True)
     ]
+    # The sign of a difference is not that of the metric, if less of the metric is better.
+    lower = "difference" in columns and run.metric is not None and run.directions[run.metric] == "minimize"
+    title = f"{kind} (vs bare: positive is better)" if lower else kind
     titles = [*(_SHORT.get(column, column) for column in columns), "plan"]
-    console.print_table(titles, shown_rows, kind, optional=[_SHORT["probability"]])
+    console.print_table(titles, shown_rows, title, optional=[_SHORT["probability"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
 from nasbench.cli._settings import SettingsCommand, given_settings
-from nasbench.cli.results import print_front
+from nasbench.cli.results import narrate_next, print_front
 from nasbench.text import duration_text, narrate
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _WORTH_TELLING_S = 10
 """A shorter remaining time is not shown."""
+
+_LOADING_S, _LOADING_AGAIN_S = 10.0, 30.0
+"""Seconds of loading after which a line says so, first and then again."""
 
 _UNITS_TIMED = 2
 """Number of units of a stage after which its remaining time is shown. The first unit can contain the start of workers.
@@ -60,16 +64,14 @@ def search(
         )
         progress.note("building the report")
         from nasbench import report as reports  # imported here, because it takes a second
-        from nasbench.report.next_step import next_step
 
         page = reports.build(run)
     print_front(run, as_json)
     if run.settings.latency_profile:
         measure = console.command("profile", "--run", run.path, "--front")
         narrate(f"latency is predicted; to measure it on the device: {measure}")
-    words, what = next_step(run, Path(console.shown(run.path)))
     narrate(f"report: {console.shown(page)}; beside it: trials.csv, front.csv, figures/, tables/, models/")
-    narrate(f"next: {console.command(*words)}  ({what})")
+    narrate_next(run)
     return 1 if (run.trials()["state"] == "failed").any() else 0
 
 
@@ -86,13 +88,25 @@ class Progress:
         self._tasks: dict[str, Any] = {}
         self._began: dict[str, _Beginning] = {}
         self._last_s = time.monotonic()  # time of the last line
+        self._loading: threading.Thread | None = None
+        self._loaded = threading.Event()  # set by the second event
 
     def __enter__(self) -> Progress:
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._loaded.set()
         self._bar.stop()
+
+    def _tell_loading(self) -> None:
+        """Say from time to time that libraries and data are still being loaded, until `_loaded` is set."""
+        from nasbench.study.phases.events import INDENT  # imported here, because `--help` does not need it
+
+        began, wait_s = time.monotonic(), _LOADING_S
+        while not self._loaded.wait(wait_s):
+            self.note(f"{'':{INDENT}}still loading ({duration_text(time.monotonic() - began)})")
+            wait_s = _LOADING_AGAIN_S
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""
@@ -104,7 +118,12 @@ class Progress:
         self._console.print(escape(text), highlight=False, soft_wrap=True)
 
     def on_event(self, event: Event) -> None:
-        """Show one event of the search."""
+        """Show one event of the search. After the first event, torch and the data are loaded, which can take long."""
+        if self._loading is not None:
+            self._loaded.set()
+        else:
+            self._loading = threading.Thread(target=self._tell_loading, daemon=True)
+            self._loading.start()
         if not event.total:
             from nasbench.study.phases.events import INDENT  # imported here, because `--help` does not need it
 

@@ -102,7 +102,7 @@ def pooled_noise(plans: Sequence[Trainings], *, earlier: Sequence[Noise] = ()) -
     """Return the noise of a run, pooled over all plans with two seeds or more.
 
     Two or three seeds of one plan are too few to estimate a variance. So all plans of a run are assumed to have the
-    same variance.
+    same variance. If no score of any plan differs between its seeds, the variance is that which the items show (W/N).
 
     Args:
         plans: The trainings of the bare backbone and of each plan. For a comparison with controls, also theirs.
@@ -122,8 +122,13 @@ def pooled_noise(plans: Sequence[Trainings], *, earlier: Sequence[Noise] = ()) -
     items = stored[0] if stored else 0
     block = max((plan.block for plan in plans), default=1)
     interaction = _interaction(several, earlier)
+    least = grid**2 / 12
+    if items and all(plan.is_constant for plan in several) and not any(noise.freedom for noise in earlier):
+        # Equal scores of all seeds do not show that seeds cause no noise. For example, a network that predicts one
+        # class for everything has the same accuracy with each class. The items then show at least the part W/N.
+        least = max(least, interaction / items)
     return Noise(
-        seed_variance=max(squares / freedom, grid**2 / 12) if freedom else np.nan,
+        seed_variance=max(squares / freedom, least) if freedom else np.nan,
         freedom=freedom,
         interaction=interaction,
         items=items,

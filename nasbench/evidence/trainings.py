@@ -79,6 +79,12 @@ class Trainings:
         return float(self.scores.mean()) if self.seeds else np.nan
 
     @cached_property
+    def is_constant(self) -> bool:
+        """Whether all seeds have the same score. So a single seed is constant too."""
+        # means of items can differ in the last digit
+        return bool(np.allclose(self.scores, self.scores[:1], rtol=1e-9, atol=0.0))
+
+    @cached_property
     def item_means(self) -> FloatArray | None:
         """For each item, the mean over the seeds, `(N,)`. None if there are no items."""
         return None if self.items is None else np.asarray(self.items.mean(axis=0))

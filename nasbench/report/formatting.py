@@ -20,6 +20,9 @@ _MOST_SEEDS = 100
 """The largest number of further seeds that a message states. Almost nobody trains a plan more often. A larger number
 only means that no difference was found."""
 
+_ROUNDING = 1e-12
+"""A smaller difference comes from the rounding of two equal means."""
+
 _MOST_ITEMS = 1_000_000
 """The largest number of validation items that a message states. Almost nobody collects more. A larger number only
 means that no difference was found."""
@@ -62,10 +65,16 @@ def what_would_decide(row: Mapping[Hashable, Any]) -> str:
         # If both the number and the probability are missing, the noise is not known. If only the number is missing, it
         # is too large.
         known = not (is_missing(row["more_seeds"]) and is_missing(row["p_better"]))
-        return f"over {_MOST_SEEDS} more seeds would decide it" if known else ""
+        seeds = "no number of seeds" if _is_tie(row) else f"over {_MOST_SEEDS} more seeds"
+        return f"{seeds} would decide it" if known else ""
     if row["items_needed"] > _MOST_ITEMS:
         return f"no number of seeds is enough, and over {_MOST_ITEMS:,} items would be needed"
     return f"no number of seeds is enough: {row['items_needed']:,.0f} items would decide it"
+
+
+def _is_tie(row: Mapping[Hashable, Any]) -> bool:
+    """Whether the plan and the bare backbone have exactly the same metric."""
+    return abs(row["difference"]) < _ROUNDING
 
 
 def is_missing(value: Any) -> bool:
@@ -106,7 +115,7 @@ def with_interval(value: Any, low: Any, high: Any, sign: str = "") -> str:
     """
     if is_missing(value):
         return ""
-    value = 0.0 if abs(value) < 1e-12 else value  # otherwise rounding errors of equal means would print as 1.11e-16
+    value = 0.0 if abs(value) < _ROUNDING else value  # otherwise rounding errors of equal means would print as 1.11e-16
     error = math.nan if is_missing(low) else (high - low) / 2
     if not (0 < error < math.inf):
         return f"{value:{sign}.3g}" if sign else f"{value:.4g}"

@@ -73,7 +73,7 @@ def _answer(run: Run, finalists: pd.DataFrame, recorded: RunTrainings | None, te
     elif not recorded.noise.freedom:
         yield "Each plan has one evaluation. No plan was trained twice, so there is no verdict."
         yield f"{evaluated} evaluated, {_on_front(finalists)} of them on the front."
-    elif recorded.noise.seed_variance == 0 and not recorded.standing.difference.any():
+    elif not recorded.shows_noise and not recorded.standing.difference.round(12).any():
         yield "Nothing can be compared, because the metric is the same in every training."
         yield f"{evaluated} evaluated."
     else:
@@ -134,12 +134,18 @@ def _nearest(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
     price = _price(run, row, finalists[finalists["plan"] == BARE.text].iloc[0])
     told = "; ".join([f"better with probability {_chance(row)}", *filter(None, [what_would_decide(row.to_dict())])])
     plan = plan_in_sentence(row.to_dict())
-    yield f"The nearest plan is {plan}: {run.metric} {_interval(row)}{_sign_note(run)}{price}, {told}."
+    rows = finalists[(finalists["verdict"] == "NOT DECIDED") & (finalists["plan"] != row["plan"])]
+    ties = int(((rows[["difference", "p_better"]] - row[["difference", "p_better"]]).abs() < 1e-12).all(axis=1).sum())
+    equal = "" if not ties else f" (and {ties} other{'' if ties == 1 else 's'}, exactly equal to it)"
+    yield f"The nearest plan is {plan}{equal}: {run.metric} {_interval(row)}{_sign_note(run)}{price}, {told}."
 
 
 def _power(run: Run, most_seeds: int) -> Iterable[str]:
     """Yield which differences the run can detect, because readers ask this if no plan is better."""
     power = run.power()
+    if power.unknown:
+        yield f"{power.unknown[0].upper()}{power.unknown[1:]}."
+        return
     if math.isnan(power.floor):
         yield f"No difference can be detected: {why_no_interval(power.items, run.block)}."
         return

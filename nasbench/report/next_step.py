@@ -13,6 +13,7 @@ from nasbench.runs.command_line import command_words
 from nasbench.runs.power import longest_horizon
 from nasbench.runs.refinement import equal_seeds, further_trainings, most_seeds
 from nasbench.runs.run import Run
+from nasbench.runs.settings import SearchSettings
 from nasbench.runs.trainings import trainings_of
 
 __all__ = ["next_step"]
@@ -33,7 +34,10 @@ def next_step(run: Run, folder: Path) -> tuple[list[str], str]:
     """
     trials, finalists, path = run.trials(), run.finalists(), str(folder)
     again = ["search", "--out", path, *(["--storage", run.settings.storage] if run.settings.storage else [])]
-    if set(trials.loc[trials["plan"] != BARE.text, "state"]) == {"failed"}:
+    states = set(trials.loc[trials["plan"] != BARE.text, "state"])
+    if not states and not run.settings.plans:  # the bare backbone alone
+        return [*again, "--trials", str(SearchSettings().trials)], "tries plans"
+    if states == {"failed"}:
         return [*again, "--retry-failed"], "evaluates the failed plans again, after their cause is mended"
     if run.metric is None:
         return ["export", path, "--format", "csv"], "prints all plans with their costs"

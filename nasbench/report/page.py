@@ -308,7 +308,8 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
     yield "seeds", ", ".join(f"{name} {listed(seeds)}" for name, seeds in env.get("seeds", {}).items())
     yield "versions", ", ".join(f"{k} {v}" for k, v in env.get("packages", {}).items() if v)
     yield "machine", f"{env.get('platform', '')}; {listed(env.get('device', {}))}; {env.get('threads', '?')} threads"
-    yield "git", str(env.get("git"))
+    if env.get("git"):  # the search ran in a git repository
+        yield "git", str(env["git"])
 
 
 def command_of(run: Run) -> str:

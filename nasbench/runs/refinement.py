@@ -7,8 +7,8 @@ from nasbench.evidence.verdicts import FEWEST_FOR_MODEL
 from nasbench.runs.settings import SearchSettings
 
 __all__ = [
-    "equal_seeds", "further_trainings", "has_given_plans", "is_refined", "most_seeds", "planned_further",
-    "reachable_seeds",
+    "asks_for_seeds", "equal_seeds", "further_trainings", "has_given_plans", "is_refined", "most_seeds",
+    "planned_controls", "planned_further", "reachable_seeds",
 ]  # fmt: skip
 
 _SEEDS_OF_GIVEN = 5
@@ -69,8 +69,27 @@ def planned_further(settings: SearchSettings, plans: int) -> int:
         settings: The settings of the search.
         plans: Number of plans that the search will have, without the bare backbone.
     """
+    if not plans and not asks_for_seeds(settings):
+        return 0
     equal = equal_seeds(settings, plans)
     return further_trainings(settings) if equal is None else (plans + 1) * (equal - 1)
+
+
+def asks_for_seeds(settings: SearchSettings) -> bool:
+    """Whether the user asked for further seeds. Otherwise the bare backbone alone gets none."""
+    return is_refined(settings) and (settings.seeds is not None or settings.refine is not None)
+
+
+def planned_controls(settings: SearchSettings, plans: int) -> int:
+    """Return the largest number of planned trainings of controls. 0 if it is not known before: in a search, only plans
+    that are called BETTER get controls.
+
+    Args:
+        settings: The settings of the search.
+        plans: Number of plans that the search will have, without the bare backbone.
+    """
+    trains = settings.controls and has_given_plans(settings) and is_refined(settings)
+    return plans * most_seeds(settings) if trains else 0
 
 
 def reachable_seeds(settings: SearchSettings, plans: int) -> int:

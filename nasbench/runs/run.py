@@ -256,6 +256,15 @@ class Run:
 
         return build_report(self)
 
+    def __repr__(self) -> str:
+        """Return the folder, the state and the number of evaluated plans. A damaged run is shown too."""
+        try:
+            told = self.summary()
+            state = f"{told['state']}, {told['trials']} of {told['of']} plans"
+        except InputError as error:
+            state = f"unreadable: {error}"
+        return f"<Run {str(self.path)!r}: {state}>"
+
     def _repr_html_(self) -> str:
         from nasbench import summary_html
 

@@ -151,6 +151,17 @@ class RunTrainings:
         return standing([one.trainings for one in self.plans], self.bare.trainings, self.noise)
 
     @property
+    def compared_noise(self) -> Noise:
+        """The noise of a comparison with the bare backbone, as far as it is known: that of `standing`, or `noise`."""
+        return self.noise if self.bare is None else self.standing.noise
+
+    @property
+    def shows_noise(self) -> bool:
+        """Whether the metric of any plan differs between its seeds. Otherwise the noise of seeds was not seen."""
+        differs = any(not plan.trainings.is_constant for plan in self.all_plans)
+        return differs or any(noise.freedom for noise in self.earlier)
+
+    @property
     def contents(self) -> list[list[tuple[str, str]]]:
         """The (slot, module) pairs of each plan, in the order of `plans`."""
         return [one.contents for one in self.plans]

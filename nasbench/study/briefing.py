@@ -10,8 +10,16 @@ from nasbench.evidence.power import detectable_difference
 from nasbench.evidence.race import BARE_SEEDS
 from nasbench.library.plan import BARE
 from nasbench.runs.power import why_no_interval
-from nasbench.runs.refinement import further_trainings, most_seeds, planned_further, reachable_seeds
+from nasbench.runs.refinement import (
+    asks_for_seeds,
+    further_trainings,
+    most_seeds,
+    planned_controls,
+    planned_further,
+    reachable_seeds,
+)
 from nasbench.runs.run import Run
+from nasbench.runs.schema import CONTROLS
 from nasbench.runs.trainings import trainings_of
 from nasbench.study.phases.events import item
 from nasbench.study.phases.foresight import foresight
@@ -19,7 +27,7 @@ from nasbench.study.problem import Problem
 from nasbench.tasks import Task
 from nasbench.text import clean
 
-__all__ = ["briefing", "read_lines"]
+__all__ = ["briefing", "read_lines", "shown_path"]
 
 _SHOWN_SLOTS = 6
 """Largest number of slots that are listed by name."""
@@ -50,12 +58,12 @@ def briefing(problem: Problem, run: Run, capacity: int) -> Iterable[str]:
         capacity: Number of evaluations that can run at the same time.
     """
     yield item("host", _host(problem))
-    yield item("plans", _plans(problem))
+    yield item("plans", _plans(problem, len(run.evaluations()) + len(run.journal.evaluations(CONTROLS))))
     yield item("device", _device(problem, capacity))
     if problem.task is not None:
         yield item("recipe", _recipe(problem))
     yield item("power", _power(problem, run))
-    yield item("folder", str(_shown(run.path)))
+    yield item("folder", str(shown_path(run.path)))
 
 
 def _host(problem: Problem) -> str:
@@ -66,20 +74,27 @@ def _host(problem: Problem) -> str:
     return f"{problem.settings.backbone}{size}; modules go into {', '.join(slots)}"
 
 
-def _plans(problem: Problem) -> str:
+def _plans(problem: Problem, stored: int) -> str:
+    """Return which plans are evaluated, in how many trainings, of which some can be stored already."""
     settings, space, plans = problem.settings, problem.space, problem.plans
     further = planned_further(settings, plans) if problem.is_refined else 0
     word = "training" if problem.task is not None else "evaluation"
-    counted = f"{1 + plans + further} {word}s"
+    counted = _counted(1 + plans + further, word)
     if settings.plans:
         text = f"{plans} given and the bare backbone, {most_seeds(settings) if further else 1} seeds each: {counted}"
     else:
         possible = space.count + (BARE not in space)
         every = "all" if plans + 1 >= possible else f"{plans + 1} of"
         text = f"{every} {possible:,} of the space {space.space.name} ({settings.sampler})"
-        text += f", then up to {further} {word}s with further seeds" if further else f": {counted}"
-    controlled = settings.controls and further and problem.evaluator.plan_costs is not None
-    return text + (", then plain blocks of equal cost" if controlled else "")
+        text += f", then up to {_counted(further, word)} with further seeds" if further else f": {counted}"
+    if settings.controls and further and problem.evaluator.plan_costs is not None:
+        controls = planned_controls(settings, plans)
+        text += f", then {f'{controls} ' if controls else ''}controls (plain blocks of equal cost)"
+    return text + (f"; {stored} stored already" if stored else "")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _device(problem: Problem, capacity: int) -> str:
@@ -116,11 +131,13 @@ def _power(problem: Problem, run: Run) -> str:
     settings = problem.settings
     if run.metric is None:
         return "every objective is a cost, and costs are exact"
+    if not problem.plans and not asks_for_seeds(settings) and all(one.is_bare for one in run.evaluations()):
+        return "only the bare backbone is evaluated, so nothing is compared; a larger --trials tries plans"
     if not problem.is_refined:
         more = "; --seeds 3 gives verdicts" if problem.evaluator.takes_seed else ""
         return f"one evaluation of each plan, so there will be no verdicts{more}"
     seeds = reachable_seeds(settings, problem.plans)
-    if known := foresight(trainings_of(run), settings, problem.plans):
+    if known := foresight(trainings_of(run), run.metric, settings, problem.plans):
         return known
     first = min(BARE_SEEDS, seeds if settings.plans else 1 + further_trainings(settings))
     later = f"it is measured first, with {first} seeds of the bare backbone"
@@ -137,6 +154,7 @@ def _power(problem: Problem, run: Run) -> str:
     )
 
 
-def _shown(path: Path) -> Path:
+def shown_path(path: Path) -> Path:
+    """Return a path as a user types it: relative to the working directory if the path is inside of it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

@@ -28,14 +28,14 @@ from nasbench.runs.environment import describe_environment
 from nasbench.runs.evaluation import describe_error
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.latency import measured_columns
-from nasbench.runs.refinement import equal_seeds
+from nasbench.runs.refinement import asks_for_seeds, equal_seeds
 from nasbench.runs.run import Run, create_run, load_run
 from nasbench.runs.schema import CONTROLS, FINALISTS, SCHEMA_VERSION, SEARCH
 from nasbench.runs.settings import SearchSettings, ignored_notes
 from nasbench.runs.sources import uncopied_imports
 from nasbench.runs.trainings import trainings_of
 from nasbench.spaces import SlotLike
-from nasbench.study.briefing import briefing, read_lines
+from nasbench.study.briefing import briefing, read_lines, shown_path
 from nasbench.study.engines import Engine, Inline, make_engine
 from nasbench.study.evaluators.asked import EvaluateFunction, KnownFunction
 from nasbench.study.loggers.logged import LoggedTrials
@@ -45,7 +45,7 @@ from nasbench.study.phases.events import BEFORE, Event, Listener, item
 from nasbench.study.phases.exploration import Exploration
 from nasbench.study.phases.fidelity import strategy_for
 from nasbench.study.phases.further_seeds import Retries, repeats_of
-from nasbench.study.phases.outlook import outlook
+from nasbench.study.phases.outlook import Done, outlook
 from nasbench.study.phases.race import Race
 from nasbench.study.phases.reuse import record_earlier_noise
 from nasbench.study.problem import Problem, make_problem
@@ -139,9 +139,7 @@ def run_search(
             )
             exploration.run_bare()
             if exploration.bare is not None:
-                refined = len(run.journal.evaluations(FINALISTS))
-                left = outlook(problem, exploration.done, refined, exploration.bare.wall_s, engine.capacity)
-                note(item("time", left))
+                note(item("time", outlook(problem, _done(run, exploration), exploration.bare.wall_s, engine.capacity)))
             _limit_time(problem, engine, exploration, listen)
             if told := order_note(problem.settings):
                 note(item("order", told))
@@ -151,21 +149,25 @@ def run_search(
             if problem.settings.retry_failed:
                 Retries(run, problem, engine, listen, began=began).run_all()
                 RetriedControls(run, problem, engine, listen, began=began).run_all()
-            if problem.is_refined and not whole:
+            has_plans = problem.plans > 0 or len(exploration.seen) > 1
+            is_refined = problem.is_refined and (has_plans or asks_for_seeds(problem.settings))
+            if is_refined and not whole:
                 BareSeeds(run, problem, engine, listen, began=began).run_all()
             knowledge.repeats = repeats_of(run)
             exploration.run_all()
-            if problem.is_refined and whole:
+            if is_refined and whole:
                 seeds = problem.settings.seeds or 1
                 EqualSeeds(run, problem, engine, listen, began=began).train_on(seeds, checks_costs=False)
-            elif problem.is_refined:
+            elif is_refined:
                 _refine(run, problem, engine, listen, began)
             logged.catch_up()  # what no event told, such as the trials of another run that were imported
             logged.log_verdicts()
         # Only now, because the workers of the engine have ended, so they cannot disturb the measurement.
         time_plans(run, problem, listen)
         run.refresh()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if folder.is_run:
+            error.add_note(str(shown_path(folder.path)))  # for the message (`saved_text`)
         with contextlib.suppress(RunError, OSError):  # the run need not exist yet
             load_run(folder.path).refresh()
         raise
@@ -183,6 +185,12 @@ def run_search(
     finally:
         lock.release()
     return load_run(run.path)  # opened again for reading, which needs no database
+
+
+def _done(run: Run, exploration: Exploration) -> Done:
+    """Return what is done. A trial that an ended process left unfinished, or that is tried again, is not."""
+    explored = exploration.done - len(exploration.unfinished) - len(exploration.failed)
+    return Done(explored, len(run.journal.evaluations(FINALISTS)), len(run.journal.evaluations(CONTROLS)))
 
 
 def _limit_time(problem: Problem, engine: Engine, exploration: Exploration, listen: Listener) -> None:

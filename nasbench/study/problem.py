@@ -151,6 +151,11 @@ def _asked_problem(
     size = (settings.lookback or 96, 7) if series else (3, settings.size or 64, settings.size or 64)
     slots = slots_by_name(backbone, size)
     settings, space = _with_space(settings, "forecasting" if series else "five-properties", slots)
+    if not settings.objectives:
+        raise InputError(
+            "evaluate= has no default objectives, because the names of the values that it returns are not known "
+            'before; give objectives=, such as "accuracy,macs" or {"score": "maximize"}'
+        )
     known = {n: d for n in settings.objectives if (d := conventional_direction(n))}
     wanted = directions(settings.objectives, known)
     check_objective_names(wanted)

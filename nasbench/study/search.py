@@ -48,7 +48,7 @@ def search(
             its evaluation, such as its costs. The search does not have to learn them, and `evaluate` need not return
             them. A plan that breaks a constraint on them is rejected, and `evaluate` is not called. Also for a table.
         objectives: Names as a list or as one string with commas, or a mapping from each name to "maximize" or
-            "minimize". By default the task's metric and `macs`.
+            "minimize". By default the task's metric and `macs`. With `evaluate` there is no default.
         out: The run folder. By default `runs/<backbone>-<task>-<time>`. If it contains a run, and no setting is given
             that defines the search, such as `backbone` or `task`, then the settings of the run are used.
         config: A YAML file with settings.

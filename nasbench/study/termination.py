@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from types import FrameType
 
 from nasbench.text import narrate
 
-__all__ = ["Terminated", "ending_by_signal"]
+__all__ = ["Terminated", "ending_by_signal", "saved_text"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -38,15 +39,27 @@ def ending_by_signal() -> Iterator[None]:
     taken, received = _take_signals()
     try:
         yield
-    except KeyboardInterrupt:  # where Ray waits, it replaces `Terminated` by a KeyboardInterrupt of its own
+    except KeyboardInterrupt as error:  # where Ray waits, it replaces `Terminated` by a KeyboardInterrupt of its own
         _give_back(taken)
         if received:
             name = signal.Signals(received[0]).name
-            narrate(f"ended by {name}; all finished work is saved, and the same command continues from there")
+            narrate(saved_text(f"ended by {name}", error))
             signal.raise_signal(received[0])  # the default handler is installed again, so the process ends here
         raise
     finally:
         _give_back(taken)
+
+
+def saved_text(ended: str, error: BaseException) -> str:
+    """Return the message after an interruption: what was saved, in which folder, and how to go on.
+
+    Args:
+        ended: How it ended, such as "interrupted".
+        error: The exception that ended it. Its first note is the run folder, if there is one.
+    """
+    notes = getattr(error, "__notes__", [])
+    saved, more = (f" in {notes[0]}", f" with --out {shlex.quote(notes[0])}") if notes else ("", "")
+    return f"{ended}; all finished work is saved{saved}, and the same command{more} continues from there"
 
 
 def _take_signals() -> tuple[list[int], list[int]]:

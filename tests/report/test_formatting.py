@@ -92,7 +92,7 @@ def test_a_verdict_is_styled_by_its_first_word():
         ("NOT DECIDED", 1.0, np.nan, 0.9, "1 more seed would decide it"),
         ("NOT DECIDED", 7.0, np.nan, 0.9, "7 more seeds would decide it"),
         ("NOT DECIDED", 740.0, np.nan, 0.5, "over 100 more seeds would decide it"),
-        ("NOT DECIDED", np.nan, np.nan, 0.5, "over 100 more seeds would decide it"),  # or no difference
+        ("NOT DECIDED", np.nan, np.nan, 0.5, "over 100 more seeds would decide it"),
         ("NOT DECIDED", np.nan, 3100.0, 0.6, "no number of seeds is enough: 3,100 items would decide it"),
         ("NOT DECIDED", np.nan, 4e9, 0.5, "no number of seeds is enough, and over 1,000,000 items would be needed"),
         ("NOT DECIDED", np.nan, np.nan, np.nan, ""),  # one evaluation each
@@ -100,7 +100,13 @@ def test_a_verdict_is_styled_by_its_first_word():
 )
 def test_what_would_decide(verdict, more_seeds, items_needed, p_better, text):
     row = {"verdict": verdict, "more_seeds": more_seeds, "items_needed": items_needed, "p_better": p_better}
-    assert what_would_decide(row) == text
+    assert what_would_decide({**row, "difference": 1e-5}) == text
+
+
+@pytest.mark.parametrize("difference", [0.0, -1.1e-16])  # the second is the rounding of two equal means
+def test_no_seeds_decide_a_difference_that_is_exactly_0(difference):
+    row = {"verdict": "NOT DECIDED", "more_seeds": np.nan, "items_needed": np.nan, "p_better": 0.5}
+    assert what_would_decide({**row, "difference": difference}) == "no number of seeds would decide it"
 
 
 def test_a_plan_in_words():

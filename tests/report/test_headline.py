@@ -158,6 +158,17 @@ def test_nothing_better_says_the_nearest_and_what_would_decide(tmp_path):
     assert lines[3] == "3 plans were evaluated, 2 with several seeds: 1 WORSE, 1 NOT DECIDED."
 
 
+def test_plans_that_are_exactly_equal_are_not_ranked(tmp_path):
+    recorder = Recorder(tmp_path / "r")
+    for plan, scores in ((None, (0.90, 0.92)), (SE, (0.91, 0.93)), (ECA, (0.91, 0.93))):
+        for seed, score in enumerate(scores):
+            recorder.add(plan, score, seed)
+    line = one_with(said(recorder.run), "The nearest plan")
+    assert line.startswith(
+        "The nearest plan is stage1=se (trial 1) (and 1 other, exactly equal to it): accuracy +0.010"
+    )
+
+
 def test_a_constant_metric_compares_nothing(tmp_path):
     recorder = Recorder(tmp_path / "r")
     for seed in range(3):

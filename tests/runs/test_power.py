@@ -8,7 +8,11 @@ from scipy.stats import t as student
 from support.recorded_run import Recorder
 
 from nasbench.errors import InputError, RunError
-from nasbench.runs.power import SEEDS
+from nasbench.report.headline import headline
+from nasbench.runs.power import SEEDS, least_detectable
+from nasbench.runs.settings import SearchSettings
+from nasbench.runs.trainings import trainings_of
+from nasbench.study.phases.foresight import foresight
 
 SE = {"stage1": "se"}
 
@@ -57,6 +61,54 @@ def test_below_the_floor_only_items_help(tmp_path):
     assert power.items_needed == math.ceil(200 * (power.floor / 0.001) ** 2)
     assert "no number of seeds is enough" in power.decides
     assert recorder.run.power(2 * power.floor).items_needed is None
+
+
+def predict_one_class(recorder, plan, seed):
+    """24 items of three classes: each seed predicts another class for everything, so each accuracy is 1/3."""
+    items = np.zeros(24)
+    items[8 * (seed % 3) : 8 * (seed % 3) + 8] = 1
+    recorder.add(plan, items.mean(), seed, items=items)
+
+
+def test_equal_metrics_of_all_trainings_do_not_look_certain(tmp_path):
+    """Seeds differ on 16 of 24 items, but not in their accuracy. The items show at least W/N.
+
+    With two seeds, 8 items are (1, 0), 8 are (0, 1) and 8 are (0, 0). Their deviations are ±1/2 on 16 items, so W is
+    2·16·(1/4)/23 = 8/23, and W/N is 0.0145. An accuracy of 1/3 on 24 items that are drawn independently has a variance
+    of 2/9/24 = 0.0093, so the interval of the mean must not be narrower than one of 24 draws with two seeds.
+    """
+    recorder = Recorder(tmp_path / "r")
+    for plan in (None, SE):
+        for seed in range(2):
+            predict_one_class(recorder, plan, seed)
+    power = recorder.run.power(0.01)
+    assert power.unknown == (
+        "which differences can be detected is not known, because accuracy is the same in all 4 trainings"
+    )
+    assert str(power) == power.unknown
+    assert np.isnan([power.seed_sd, power.floor, *power.detectable.values()]).all()
+    assert (power.seeds_needed, power.items_needed) == (None, None)
+    rows = recorder.run.finalists()
+    assert rows["accuracy_high"].max() - rows["accuracy_low"].min() > 2 * 1.96 * math.sqrt(2 / 9 / 24 / 2)
+    assert rows.loc[1, "difference_high"] > 0.2
+    lines = foresight(trainings_of(recorder.run), "accuracy", SearchSettings(plans=("se",), seeds=2), 1)
+    assert lines == f"{power.unknown} so far"
+
+
+def test_every_statement_about_power_has_the_same_figure(tmp_path):
+    """The line of a resumed search, the report and the command, for a run whose trainings are all done."""
+    recorder, draw = Recorder(tmp_path / "r", plans=("stage1=se",), seeds=3), np.random.default_rng(1)
+    for plan in (None, SE):
+        for seed in range(3):
+            items = draw.random(100) < 0.7
+            recorder.add(plan, items.mean(), seed, items=items)
+    run = recorder.run
+    least, recorded = run.power().detectable[3], trainings_of(run)
+    assert least == least_detectable(recorded, 3)
+    assert f"a difference of about {least:.2g} (with 3 seeds)" in foresight(recorded, "accuracy", run.settings, 1)
+    told = headline(run, run.finalists(), recorded, {}, {})
+    assert any(f"With 3 seeds for each plan, this run can detect differences of {least:.2g}" in line for line in told)
+    assert f"{least:.3g} with 3" in str(run.power())
 
 
 @pytest.mark.parametrize("effect", [0, -0.01, float("nan"), float("inf"), "much"])

@@ -41,6 +41,13 @@ def test_the_budget_counts_distinct_plans(tmp_path):
     assert set(rows["state"]) == {"complete"}
 
 
+@pytest.mark.parametrize("objectives", [None, [], ""])
+def test_a_function_has_no_default_objectives_and_the_error_says_so(tmp_path, objectives):
+    with pytest.raises(InputError, match=r"evaluate= has no default objectives.*objectives=, such as \"accuracy,macs"):
+        run_search(tmp_path / "r", objectives=objectives)
+    assert not (tmp_path / "r").exists()
+
+
 def test_an_exhausted_space_ends_the_study(tmp_path):
     run = run_search(tmp_path / "r", TINY, trials=500)
     assert run.trials()["plan_hash"].nunique() == 9

@@ -5,6 +5,7 @@ Imports no torch, so that a process that only calls the function starts quickly.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import math
@@ -17,6 +18,7 @@ from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS, Constraint
 from nasbench.runs.evaluation import Items
 from nasbench.study.evaluators.base import Evaluator, Findings, Request
+from nasbench.text import clean
 
 __all__ = ["AskedEvaluator", "EvaluateFunction", "KnownFunction", "check_known", "known_values"]
 
@@ -110,7 +112,7 @@ class AskedEvaluator(Evaluator):
         missing = [name for name in self.expected if name not in answer and name not in known]
         if missing:
             raise EvaluationError(f"evaluate returned {sorted(answer)}, without {', '.join(missing)}")
-        metrics = {str(name): float(value) for name, value in answer.items() if name != _ITEMS}
+        metrics = {str(name): _number(name, value, "evaluate") for name, value in answer.items() if name != _ITEMS}
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         if bad:
             raise EvaluationError(f"{', '.join(bad)} is not finite", kind="nan")
@@ -150,13 +152,31 @@ def known_values(function: KnownFunction | None, plan: Plan) -> dict[str, float]
     answer = function(json.loads(plan.text))
     if not isinstance(answer, Mapping):
         raise EvaluationError(f"known returned {type(answer).__name__}, not a mapping of name to number")
-    try:
-        values = {str(name): float(value) for name, value in answer.items()}
-    except (TypeError, ValueError):
-        raise EvaluationError("the values that known returned are not numbers") from None
+    values = {str(name): _number(name, value, "known") for name, value in answer.items()}
     if bad := [name for name, value in values.items() if not math.isfinite(value)]:
         raise EvaluationError(f"known returned values that are not finite: {', '.join(bad)}")
     return values
+
+
+def _number(name: Any, value: Any, function: str) -> float:
+    """Return a value that a user's function returned, as a float.
+
+    Args:
+        name: Name of the value.
+        value: A number: of Python, NumPy or torch.
+        function: The function, for the message.
+
+    Raises:
+        EvaluationError: If it is not a number. A text such as "0.9" is none, nor is True.
+    """
+    # `float` also takes texts and truth values, which are more likely a mistake
+    if not isinstance(value, (str, bytes, bytearray, bool)) and "bool" not in str(getattr(value, "dtype", "")):
+        with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
+            return float(value)
+    raise EvaluationError(
+        f"{function} returned {clean(repr(value), 40)} for {clean(str(name), 40)}, which is not a number; return only "
+        "numbers" + (f', and a list as "{_ITEMS}"' if function == "evaluate" else "")
+    )
 
 
 def check_known(known: Mapping[str, Any], returned: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nasbench.evidence.race import BARE_SEEDS
 from nasbench.runs.refinement import further_trainings, has_given_plans, most_seeds
-from nasbench.runs.schema import SEARCH
+from nasbench.runs.schema import FINALISTS, SEARCH
 from nasbench.study.phases.events import BEFORE, Event, item
 from nasbench.study.phases.foresight import foresight
 from nasbench.study.phases.further_seeds import ListedSeeds, Wanted, explored
@@ -30,10 +30,15 @@ class BareSeeds(ListedSeeds):
         if not has_given_plans(settings):
             seeds = min(seeds, 1 + further_trainings(settings))
         reason = "how much the metric of the bare backbone varies between seeds"
+        before = len(self.run.journal.evaluations(FINALISTS))
         self.work_through(
             Wanted.of(self.bare, seed, reason) for seed in range(settings.seed + 1, settings.seed + seeds)
         )
-        if line := foresight(self.trainings(), settings, self.problem.plans):
+        # If nothing was trained, the same line was already told before the search.
+        if len(self.run.journal.evaluations(FINALISTS)) == before:
+            return
+        assert self.run.metric is not None
+        if line := foresight(self.trainings(), self.run.metric, settings, self.problem.plans):
             self.listen(Event(BEFORE, 0, 0, item("power", line)))
 
 

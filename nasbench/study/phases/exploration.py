@@ -36,7 +36,7 @@ from nasbench.study.evaluators.base import Request
 from nasbench.study.evaluators.pace import Pace
 from nasbench.study.phases.events import BEFORE, Event, Listener, item
 from nasbench.study.phases.fidelity import FullBudget, Step
-from nasbench.study.phases.outlook import outlook
+from nasbench.study.phases.outlook import Done, outlook
 from nasbench.study.phases.phase import Phase, evaluation_line
 from nasbench.study.phases.proposer import Proposer
 from nasbench.study.phases.reuse import Reusable, find_reusable
@@ -231,8 +231,10 @@ class Exploration(Phase):
             super().hear(number, pace)
             return
         self.estimated = True
-        told = outlook(self.problem, 0, 0, pace.training_s, self.engine.capacity)
-        self.listen(Event(BEFORE, 0, 0, item("time", f"{told} (from its first {pace.steps} steps)")))
+        told = outlook(self.problem, Done(), pace.training_s, self.engine.capacity)
+        self.listen(
+            Event(BEFORE, 0, 0, item("time", f"{told} (from its first {pace.steps} steps, without validation)"))
+        )
 
     @property
     def exhausted(self) -> bool:

@@ -28,30 +28,40 @@ def test_it_says_what_can_be_told_apart():
     """
     mde = (student.ppf(0.975, 10) + student.ppf(0.8, 10)) * 0.01 * math.sqrt(2 / 6)
     assert mde == pytest.approx(0.0179, abs=5e-5)
-    line = foresight(bare(0.89, 0.90, 0.91), SearchSettings(), 23)
-    assert line == "this search can detect a difference of 0.018 (with 6 seeds, the most that a plan can get)"
+    line = foresight(bare(0.89, 0.90, 0.91), "accuracy", SearchSettings(), 23)
+    assert line == (
+        "this search can detect a difference of about 0.018 (with 6 seeds, the most that a plan can get); estimated "
+        "from 3 trainings, and again from all of them in the report"
+    )
+
+
+def test_equal_seeds_of_the_bare_backbone_promise_nothing():
+    line = foresight(bare(0.5, 0.5), "accuracy", SearchSettings(), 23)
+    assert line == (
+        "which differences can be detected is not known, because accuracy is the same in all 2 trainings so far"
+    )
 
 
 def test_it_says_what_a_difference_would_take():
     trainings = bare(0.89, 0.90, 0.91)
-    line = foresight(trainings, SearchSettings(effect=0.05), 23)
+    line = foresight(trainings, "accuracy", SearchSettings(effect=0.05), 23)
     assert line.endswith(". 0.05 needs 2 seeds, which a plan can get")
-    line = foresight(trainings, SearchSettings(effect=0.01), 23)
+    line = foresight(trainings, "accuracy", SearchSettings(effect=0.01), 23)
     # MDE(S) ≈ 2.82·s·√(2/S) ≤ s from about 16 seeds on
     assert line.endswith(". 0.01 needs 17 seeds: --seeds 17 --refine 32")
 
 
 def test_it_says_that_nothing_will_be_decided():
-    line = foresight(bare(0.89, 0.90, 0.91), SearchSettings(refine=2), 23)
+    line = foresight(bare(0.89, 0.90, 0.91), "accuracy", SearchSettings(refine=2), 23)
     assert line == "2 further trainings give no plan a second seed, so nothing will be decided"
-    assert foresight(bare(0.9), SearchSettings(), 23) == ""
+    assert foresight(bare(0.9), "accuracy", SearchSettings(), 23) == ""
 
 
 def test_one_item_allows_no_interval():
     evaluations = tuple(Evaluation("{}", "0", seed, 0, "complete") for seed in range(3))
     scores = (0.89, 0.90, 0.91)
     trainings = Trainings.of(scores, [np.array([score]) for score in scores])
-    line = foresight(RunTrainings(PlanTrainings(evaluations, 0, trainings), (), {}), SearchSettings(), 23)
+    line = foresight(RunTrainings(PlanTrainings(evaluations, 0, trainings), (), {}), "accuracy", SearchSettings(), 23)
     assert line == "nothing can be decided: 1 validation item allows no interval; give more validation items"
 
 
@@ -60,7 +70,7 @@ def test_windows_that_overlap_allow_no_interval_and_it_says_which_horizon_does()
     values = np.random.default_rng(0).random((3, 105))
     evaluations = tuple(Evaluation("{}", "0", seed, 0, "complete") for seed in range(3))
     trainings = Trainings.of(values.mean(axis=1), values, block=96)
-    line = foresight(RunTrainings(PlanTrainings(evaluations, 0, trainings), (), {}), SearchSettings(), 2)
+    line = foresight(RunTrainings(PlanTrainings(evaluations, 0, trainings), (), {}), "accuracy", SearchSettings(), 2)
     assert line.startswith("nothing can be decided: the 105 validation windows overlap, and an interval needs 192")
     assert "--horizon 67 or less" in line
     assert np.isnan(long_run_variance(values[0], 96))

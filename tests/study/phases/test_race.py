@@ -3,11 +3,13 @@
 import json
 import random
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 import nasbench as nb
+from nasbench.errors import InputError
 from nasbench.library.plan import BARE
 from nasbench.runs.schema import FINALISTS
 from nasbench.runs.trainings import trainings_of
@@ -93,8 +95,9 @@ def test_a_race_killed_at_any_training_goes_on_as_if_it_had_not_been(tmp_path, s
     whole = Asked()
     expected = search(tmp_path / "whole", whole)
     before, after = Asked(stop=stop), Asked()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         search(tmp_path / "parts", before)
+    assert caught.value.__notes__ == [str(tmp_path / "parts")], "the message names the folder"
     run = search(tmp_path / "parts", after)
     assert before.calls[:-1] + after.calls == whole.calls
     assert further(run) == further(expected)
@@ -259,12 +262,43 @@ def with_items(plan, seed, count=50):
     return {"accuracy": items.mean(), "cost": float(len(str(plan))), "items": items}
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"note": "hi"}, "evaluate returned 'hi' for note, which is not a number; return only numbers"),
+        ({"accuracy": "0.9"}, "evaluate returned '0.9' for accuracy"),
+        ({"cost": True}, "evaluate returned True for cost"),
+        ({"cost": np.bool_(True)}, "for cost, which is not a number"),
+        ({"curve": [0.1, 0.2]}, "evaluate returned [0.1, 0.2] for curve"),
+        ({"loss": None}, "evaluate returned None for loss"),
+    ],
+)
+def test_a_returned_value_that_is_no_number_is_named(tmp_path, change, told):
+    """Nothing is ignored or converted silently. On the bare backbone it ends the search, and elsewhere its trial."""
+    with pytest.raises(InputError) as caught:
+        search(tmp_path / "bare", lambda plan: {"accuracy": 0.7, "cost": 1.0, **change}, trials=2)
+    assert told in str(caught.value)
+    run = search(tmp_path / "r", lambda plan: {"accuracy": 0.7, "cost": 1.0, **(change if plan else {})}, trials=2)
+    assert [told in reason for reason in run.trials()["reason"]] == [False, True]
+
+
+@pytest.mark.parametrize("kind", [int, np.float32, np.int64, np.asarray, Fraction])
+def test_numbers_of_every_kind_are_taken(tmp_path, kind):
+    run = search(tmp_path / "r", lambda plan: {"accuracy": kind(1), "cost": 1.0}, trials=2)
+    assert run.trials()["accuracy"].tolist() == [1.0, 1.0]
+
+
+def test_a_value_that_is_known_before_is_a_number(tmp_path):
+    with pytest.raises(InputError, match="known returned '1' for cost, which is not a number; return only numbers;"):
+        search(tmp_path / "r", noisy, trials=2, known=lambda plan: {"cost": "1"})
+
+
 def test_items_are_stored_and_sharpen_the_comparison(tmp_path):
     said = []
     run = search(tmp_path / "r", with_items, trials=6, refine=4, on_event=lambda event: said.append(event.message))
     for row in run.trials().itertuples():
         assert run.folder.load_items(row.plan_hash, row.seed).mean() == pytest.approx(row.accuracy)
-    assert any("with 50 validation items, no number of seeds" in line for line in said)
+    assert any("this search can detect a difference of about" in line for line in said)
     assert "items" not in run.trials()
 
 
