@@ -38,8 +38,7 @@ def report(
     narrate("building the report")
     page = reports.build(opened)
     print_front(opened, as_json)
-    narrate(f"report: {page}")
-    narrate_next(opened)
+    narrate_end(opened, page)
 
 
 @app.command()
@@ -171,12 +170,12 @@ def narrate_damage(run: Run) -> None:
         narrate(f"warning: {run.folder.name}: {line}")
 
 
-def narrate_next(run: Run) -> None:
-    """Say which command fits after a search or its report."""
+def narrate_end(run: Run, page: Path) -> None:
+    """Say in one line where the report is, and which command fits after a search or its report."""
     from nasbench.report.next_step import next_step
 
     words, what = next_step(run, Path(console.shown(run.path)))
-    narrate(f"next: {console.command(*words)}  ({what})")
+    narrate(f"report: {console.shown(page)}; next: {console.command(*words)}  ({what})")
 
 
 def print_front(run: Run, as_json: bool) -> None:

@@ -14,7 +14,7 @@ import typer
 from nasbench.cli import console
 from nasbench.cli._app import AsJson, app
 from nasbench.cli._settings import SettingsCommand, given_settings
-from nasbench.cli.results import narrate_next, print_front
+from nasbench.cli.results import narrate_end, print_front
 from nasbench.text import duration_text, narrate
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def search(
     if run.settings.latency_profile:
         measure = console.command("profile", "--run", run.path, "--front")
         narrate(f"latency is predicted; to measure it on the device: {measure}")
-    narrate(f"report: {console.shown(page)}; beside it: trials.csv, front.csv, figures/, tables/, models/")
-    narrate_next(run)
+    narrate("beside the report: trials.csv, front.csv, figures/, tables/, models/")
+    narrate_end(run, page)
     return 1 if (run.trials()["state"] == "failed").any() else 0
 
 

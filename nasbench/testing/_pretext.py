@@ -80,7 +80,7 @@ class PretextCandidate:
     def needs(self) -> str:
         """The form of the features that the pretext reads."""
         cls: Any = self.spec.cls
-        return cls.needs
+        return str(cls.needs)
 
     def build(self, seed: int = 0, *, padded: bool = False) -> Learner:
         """Return a learner in training mode: a new host with the pretext."""

@@ -40,7 +40,7 @@ def test_of_a_score_nothing_is_explained(tmp_path, capsys):
 def test_a_report_names_the_next_command(nasbench, recorder):
     code, _, err = nasbench("report", recorder.run.path)
     assert code == 0, err
-    assert err.splitlines()[-1].startswith("next: nasbench export run --format csv")
+    assert err.splitlines()[-1].startswith("report: run/report.html; next: nasbench export run --format csv")
 
 
 def test_a_run_shows_its_folder_state_and_trials(recorder):

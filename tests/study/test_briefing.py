@@ -81,7 +81,7 @@ def test_everything_that_is_going_to_be_done_is_said_in_a_few_lines(capsys, tmp_
     # 360 items in batches of 32 are 12 steps, the last with 8 items
     assert re.search(r"search ./2.*  trial 1: step 2 of 12, about \d+ s left", after)
     assert "power    this search can detect a difference of" in after
-    assert "beside it: trials.csv" in after
+    assert "beside the report: trials.csv" in after
     assert re.search(r"next: nasbench \w+ .*'my run'", after)
     # the same run, further, without its backbone and task
     assert cli.main(["search", "--out", "my run", "--seeds", "3", "--json"]) == 0
