@@ -112,7 +112,7 @@ def print_table(
 
     Args:
         columns: The titles.
-        rows: One value for each column.
+        rows: One value for each column. A row that ends early has empty cells at its end.
         title: A line above the table.
         optional: Columns that are left out on a terminal that is too narrow.
     """
@@ -120,7 +120,8 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    rows = [list(row) for row in rows]
+    # Every later step takes one cell for each column for granted.
+    rows = [[*row, *[None] * (len(columns) - len(row))] for row in map(list, rows)]
     if _least_width(columns, rows) > width():
         kept = [index for index, column in enumerate(columns) if column not in optional]
         columns, rows = [columns[index] for index in kept], [[row[index] for index in kept] for row in rows]
@@ -268,7 +269,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return "-" if math.isnan(value) else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 
