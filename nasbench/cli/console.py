@@ -172,22 +172,25 @@ def width() -> int:
     return shutil.get_terminal_size().columns if _output().isatty() else _PIPE_WIDTH
 
 
-def check_file(file: Path | None, *, force: bool, option: str = "--out") -> None:
+def check_file(file: Path | None, *, force: bool, option: str = "--out", kinds: Sequence[str] = ()) -> None:
     """Check that an option names a file that can be written. A command does this before the work whose result it is.
 
     Args:
         file: The file. None if the option was not given.
         force: Whether an existing file may be replaced.
         option: The option, for messages.
+        kinds: The suffixes that the file can have, such as ".svg". By default any.
 
     Raises:
-        InputError: If `file` is a folder or has no name, if it exists and may not be replaced, or if its folder cannot
+        InputError: If `file` is a folder or has no name, if its suffix is not one of `kinds`, if it exists and may not be replaced, or if its folder cannot
             be written.
     """
     if file is None:
         return
     if not file.name or _holds(file.is_dir):
         raise InputError(f"{option} {str(file)!r} is a folder; give the name of a file")
+    if kinds and file.suffix.lower() not in kinds:
+        raise InputError(f"{option} {file}: the name must end in {' or '.join(kinds)}")
     # A device or a pipe, such as /dev/stdout, loses nothing.
     if not force and _holds(file.is_file):
         raise InputError(f"{option} {file} exists already; give another name, or --force to replace it")

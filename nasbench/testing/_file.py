@@ -68,6 +68,11 @@ def check_file(text: str, *, size: int | None = None, task: str | None = None) -
         elif name not in known and hasattr(module, name):
             raise InputError(f"{path}: {name} is neither a module, a neck, a backbone nor a task. {_KINDS}")
         elif name not in known:
+            known += [
+                each
+                for each, value in vars(module).items()
+                if inspect.isfunction(value) and value.__module__ == module.__name__ and each not in known
+            ]
             raise UnknownNameError(f"module, neck, backbone or task in {path}", name, known, _KINDS)
         specs = [spec for spec in specs if spec.name == name]
         tasks, hosts = [each for each in tasks if each == name], [each for each in hosts if each == name]
