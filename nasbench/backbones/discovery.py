@@ -145,7 +145,7 @@ def _slots_in(run: Trace, size: tuple[int, ...], name: str) -> list[Slot]:
     if not places:
         raise BackboneError(f"{name} has no slot at {size}: {_why_none(run)}")
     # Blocks of a transformer from which patches are removed in training get no grid.
-    return [_as_sequence(slot) for slot in places] if getattr(model, "sequence_slots", False) else places
+    return [_as_sequence(slot) for slot in places] if getattr(run.model, "sequence_slots", False) else places
 
 
 def _as_sequence(slot: Slot) -> Slot:

@@ -546,8 +546,8 @@ def _validated(given: Mapping[str, Any], origins: Mapping[str, str], origin: str
         where = origins.get(str(first["loc"][0]), origin)
         if first["type"] == "literal_error":  # the setting allows only a few names
             known = choices_of(SearchSettings.model_fields[key])
-            hint = f"{where}; allowed: {', '.join(known)}"
-            raise UnknownNameError(f"value of {key}", str(first["input"]), known, hint) from None
+            place = "" if where == origin else f" in {where}"
+            raise UnknownNameError(f"value of {key}{place}", str(first["input"]), known) from None
         fact = fault_of(first, SearchSettings.model_fields[str(first["loc"][0])])
         raise InputError(mask_passwords(f"{key}={first['input']!r} ({where}): {fact}")) from None
 
@@ -574,7 +574,7 @@ def _unknown_setting(key: str, value: Any, kind: str = "setting") -> InputError:
     hint = "docs/settings.md lists all settings"
     if key in others:  # no name is wrong, only its place
         where = "inside `training`" if others is of_training else "outside `training`"
-        return InputError(f"{key} is no {kind}; it belongs {where}: write `{others[key]}`")
+        return InputError(f"{key} is no {kind}; it belongs {where}; write `{others[key]}`")
     if near and near[0] in others:
         where = "inside `training`" if others is of_training else "outside `training`"
         hint = f"{near[0]} belongs {where}; write `{others[near[0]]}`"

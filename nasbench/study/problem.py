@@ -286,10 +286,12 @@ def _check_output(backbone: str, host: nn.Module, task: Task) -> None:
         BackboneError: If it returns something else.
     """
     from nasbench.backbones.output import output_fault, output_of, wanted_output
+    from nasbench.training.pretexts.pretext_task import PretextTask
 
     # A head, an `attach` or a loss of the user's own can take any output.
     own = task.head is not None or task.attaches_itself or not type(task).loss.__module__.startswith("nasbench.")
-    if own or not is_file(backbone):
+    # A pretext trains the features before the output.
+    if own or isinstance(task, PretextTask) or not is_file(backbone):
         return
     wanted = {name: task.model_kwargs.get(name) for name in ("num_classes", "horizon")}
     if fault := output_fault(output_of(host, task.input_size), wanted_output(task.input_size, **wanted)):

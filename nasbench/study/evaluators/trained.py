@@ -40,6 +40,9 @@ from nasbench.training.loop import total_steps, train
 
 __all__ = ["TrainedEvaluator"]
 
+_LOOKED_AT = 32
+"""Number of items with which the module is looked for whose output is not finite."""
+
 
 @dataclass(frozen=True)
 class TrainedEvaluator(Evaluator):
@@ -137,7 +140,11 @@ class TrainedEvaluator(Evaluator):
         try:
             self._train(model, request, findings)
         except EvaluationError as error:
-            if error.kind != "nan" or not (who := self._not_finite(plan, request.seed)):
+            try:
+                who = self._not_finite(plan, request.seed) if error.kind == "nan" else ""
+            except Exception:  # the reason of the failure counts, and not that of a second look
+                who = ""
+            if not who:
                 raise
             raise EvaluationError(f"{error.reason}: {who}", kind=error.kind) from error
 
@@ -158,10 +165,13 @@ class TrainedEvaluator(Evaluator):
 
         for slot, module in plugins_of(model).items():
             module.register_forward_hook(watch(slot))
-        batch, _ = next(iter(self.task.train_batches(self.recipe.batch_size, seed=seed, epoch=0)))
+        size = min(self.recipe.batch_size, _LOOKED_AT)
+        batch, _ = next(iter(self.task.train_batches(size, seed=seed, epoch=0)))
         with torch.no_grad():
             apply(model.train(), batch)
-        return f"slot {found[0]}, {plan[found[0]]} gives values that are not finite before any training" if found else ""
+        return (
+            f"slot {found[0]}, {plan[found[0]]} gives values that are not finite before any training" if found else ""
+        )
 
     def _train(self, model: nn.Module, request: Request, findings: Findings) -> None:
         # a shorter training has a recipe whose learning-rate schedule ends with its last epoch
