@@ -182,8 +182,8 @@ def check_file(file: Path | None, *, force: bool, option: str = "--out", kinds: 
         kinds: The suffixes that the file can have, such as ".svg". By default any.
 
     Raises:
-        InputError: If `file` is a folder or has no name, if its suffix is not one of `kinds`, if it exists and may not be replaced, or if its folder cannot
-            be written.
+        InputError: If `file` is a folder or has no name, if its suffix is not one of `kinds`, if it exists and may not
+            be replaced, or if its folder cannot be written.
     """
     if file is None:
         return

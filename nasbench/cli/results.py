@@ -132,7 +132,6 @@ def compare(
     console.check_folder(out, force=force)
     opened = [load_run(path, trust=trust) for path in runs]
     from nasbench.report.comparison import compare as compared
-
     from nasbench.report.formatting import plan_words
 
     comparison = compared(opened)

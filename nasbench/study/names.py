@@ -58,7 +58,7 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
     # `none` is what a person writes who wants the bare backbone alone, for its noise.
     if settings.plans and {plan.replace(" ", "") for plan in settings.plans} == {"{}"}:
         raise InputError(
-            "the given plan {} has no module, and the bare backbone is always compared, so there is nothing to compare; "
+            "the given plan {} has no module, and the bare backbone is always compared: there is nothing to compare; "
             "give a plan with a module, such as se, or none for the bare backbone alone"
         )
     check_learn(settings.learn)

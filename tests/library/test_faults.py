@@ -107,8 +107,8 @@ def own(tmp_path):
         ("stage2=raises(deep=True)", r"slot stage2, module raises \(own.py:19\): RuntimeError: .*channels"),
         (
             "stage1=se; stage2=shrinks",
-            r"plan stage1=se; stage2=shrinks, slot stage2, module shrinks \(own.py:32\): ValueError: the module returns "
-            r"\(2, 48, 4, 3\) for \(2, 48, 4, 4\), but must keep the shape",
+            r"plan stage1=se; stage2=shrinks, slot stage2, module shrinks \(own.py:32\): ValueError: the module "
+            r"returns \(2, 48, 4, 3\) for \(2, 48, 4, 4\), but must keep the shape",
         ),
         (
             "stage2=none_back",
