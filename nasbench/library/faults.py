@@ -59,8 +59,8 @@ def _places(error: BaseException) -> tuple[str, str]:
         elif name := _module_name(runs, file):
             inside = f"module {name} ({Path(file).name}:{line})"
     blamed = getattr(error, BLAMED, None)
-    if blamed is not None and (file := inspect.getsourcefile(type(blamed))) and (name := _module_name(blamed, file)):
-        inside = f"module {name} ({Path(file).name}:{type(blamed).forward.__code__.co_firstlineno})"
+    if blamed is not None and (own := inspect.getsourcefile(type(blamed))) and (name := _module_name(blamed, own)):
+        inside = f"module {name} ({Path(own).name}:{type(blamed).forward.__code__.co_firstlineno})"
     return place, inside
 
 
