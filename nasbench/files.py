@@ -124,6 +124,13 @@ def _text(path: Path, what: str, most: int, kind: type[InputError], shown: str |
 
 
 def _first(error: Exception) -> str:
+    # The first line of the text of a YAML error says where the parser was, not what it found.
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is not None and problem:
+        # a key that is given twice names its line already
+        return (
+            problem[:200] if "line" in problem else f"line {mark.line + 1}, column {mark.column + 1}: {problem[:200]}"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:200] if lines else type(error).__name__
 

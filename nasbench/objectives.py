@@ -123,7 +123,7 @@ def parse_constraint(text: str, known: Iterable[str] | None = COSTS) -> Constrai
         known: The names that can have a bound. None for any name, where a function returns the values.
 
     Raises:
-        SpaceError: If the text is malformed.
+        SpaceError: If the text is malformed, or if no plan can satisfy it because a cost is never negative.
         UnknownNameError: If the name in the text is not one of `known`.
     """
     match = _CONSTRAINT.match(text)
@@ -137,4 +137,6 @@ def parse_constraint(text: str, known: Iterable[str] | None = COSTS) -> Constrai
         ) from None
     if known is not None and name not in (known := list(known)):
         raise UnknownNameError("cost or metric", name, known)
+    if name in COSTS and operator in ("<=", "<") and bound <= 0:
+        raise SpaceError(f"constraint {text!r}: {name} is above 0 for every plan; give a bound above 0")
     return Constraint(name, operator, bound, bool(relative))

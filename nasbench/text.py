@@ -31,6 +31,9 @@ _PASSWORDS = (
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?\Z")
 
+_LONGEST_S = 3650 * 86400.0
+"""Longest duration in seconds. A longer one is a slip."""
+
 _LONGEST = 1000
 """Largest number of characters of a reason or note."""
 
@@ -189,9 +192,12 @@ def duration_s(text: str) -> float:
     """Return the number of seconds of a duration such as "90", "90s", "30m", "2h" or "1d".
 
     Raises:
-        InputError: If the text is not a positive duration.
+        InputError: If the text is not a positive duration, or one of more than ten years.
     """
     match = _DURATION.match(text.strip())
     if not match or float(match.group(1)) <= 0:
         raise InputError(f"{text!r} is not a duration; write 90s, 30m or 2h")
-    return float(match.group(1)) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match.group(2) or "s"]
+    seconds = float(match.group(1)) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match.group(2) or "s"]
+    if seconds > _LONGEST_S:
+        raise InputError(f"{text!r} is longer than {_LONGEST_S / 86400:,.0f} days, the longest duration")
+    return seconds

@@ -20,7 +20,7 @@ from nasbench.backbones.token_order import Positions
 from nasbench.backbones.tracing import Trace, is_data_dependent, meta_copy, trace
 from nasbench.errors import BackboneError, InputError
 
-__all__ = ["Slot", "slots"]
+__all__ = ["Slot", "slots", "traced"]
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,16 @@ def slots(backbone: str | nn.Module, input_size: Sequence[int] | None = None) ->
         raise BackboneError(f"the input size of {name} is not known; pass input_size, without the batch dimension")
     if callable(find := getattr(model, "find_slots", None)):  # a dense host, which is made of parts
         return find(size)
-    # The slots of the bare backbone are needed, so the plug-ins of the copy are removed.
-    return _find(strip(meta_copy(model)), size, name, fallback=model)
+    return _slots_in(traced(model, size), size, name)
+
+
+def traced(model: nn.Module, size: tuple[int, ...]) -> Trace:
+    """Return the record of a run of a bare backbone: of a copy of the model without the plug-ins of a plan.
+
+    Raises:
+        BackboneError: If the network does not accept the input size.
+    """
+    return _run(strip(meta_copy(model)), size, type(model).__name__, fallback=model)
 
 
 @lru_cache(maxsize=256)
@@ -115,26 +123,29 @@ def _named(name: str, size: tuple[int, ...] | None) -> tuple[Slot, ...]:
     size = size or default_input_size(model)
     if size is None:
         raise BackboneError(f"the input size of {name} is not known; pass input_size, without the batch dimension")
-    return tuple(_find(model, size, name))
+    return tuple(_slots_in(_run(model, size, name), size, name))
 
 
-def _find(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Module | None = None) -> list[Slot]:
+def _run(model: nn.Module, size: tuple[int, ...], name: str, fallback: nn.Module | None = None) -> Trace:
     try:
-        run = trace(model, size)
+        return trace(model, size)
     except Exception as error:
         if fallback is None or not is_data_dependent(error):
             raise BackboneError(_refusal(name, model, size, error)) from error
         # The network uses values of tensors (`x.item()`), so it runs again with real weights and an input of zeros.
         try:
-            run = trace(strip(_eval_copy(fallback)), size)
+            return trace(strip(_eval_copy(fallback)), size)
         except Exception as again:
             raise BackboneError(_refusal(name, model, size, again)) from again
-    declared = getattr(model, "host_slots", None)
+
+
+def _slots_in(run: Trace, size: tuple[int, ...], name: str) -> list[Slot]:
+    declared = getattr(run.model, "host_slots", None)
     places = _declared(run, declared(), size) if callable(declared) else _discovered(run, size, name)
     if not places:
         raise BackboneError(f"{name} has no slot at {size}: {_why_none(run)}")
     # Blocks of a transformer from which patches are removed in training get no grid.
-    return [_as_sequence(slot) for slot in places] if getattr(model, "sequence_slots", False) else places
+    return [_as_sequence(slot) for slot in places] if getattr(run.model, "sequence_slots", False) else places
 
 
 def _as_sequence(slot: Slot) -> Slot:
@@ -145,6 +156,8 @@ def _as_sequence(slot: Slot) -> Slot:
 
 
 def _why_none(run: Trace) -> str:
+    if not run.outputs and not isinstance(run.output, torch.Tensor):
+        return f"forward returns {type(run.output).__name__}; return a tensor, such as (B, num_classes)"
     modules = dict(run.model.named_modules())
     repeated = {
         path: len(calls)

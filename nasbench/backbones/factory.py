@@ -28,6 +28,7 @@ __all__ = [
     "sr_class",
     "stem_arguments",
     "stems_for",
+    "takes_argument",
     "takes_covariates",
     "takes_padding",
     "timm_arguments",
@@ -218,6 +219,20 @@ def takes_padding(name: str) -> bool:
     return is_stem(name) and _has_argument(name, "padded")
 
 
+def takes_argument(name: str, argument: str) -> bool:
+    """Return whether a user's function `FILE.py:function` gets an argument if its value is known.
+
+    Raises:
+        PluginError: If the user's file fails to load.
+        UnknownNameError: If the file does not define the function.
+    """
+    return _gets(inspect.signature(_user_function(name)).parameters, argument)
+
+
+def _gets(known: Mapping[str, inspect.Parameter], argument: str) -> bool:
+    return argument in known or any(p.kind is p.VAR_KEYWORD for p in known.values())
+
+
 def _has_argument(stem: str, argument: str) -> bool:
     known = inspect.signature(STEMS.get(stem)).parameters
     # A class with `**kwargs` gets the arguments of a forecast, because every class got them before others classified.
@@ -309,8 +324,7 @@ def _arguments(build: Callable[..., Any], name: str, asked: Mapping[str, Any]) -
         BackboneError: If the function needs an argument that it does not get.
     """
     known = inspect.signature(build).parameters
-    anything = any(p.kind is p.VAR_KEYWORD for p in known.values())
-    given = {k: v for k, v in asked.items() if v is not None and (k in known or anything)}
+    given = {k: v for k, v in asked.items() if v is not None and _gets(known, k)}
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = [p for p in known.values() if p.default is p.empty and p.kind not in optional]
     missing = [p.name for p in needed if p.name not in given or p.kind is p.POSITIONAL_ONLY]

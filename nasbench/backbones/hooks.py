@@ -11,6 +11,7 @@ from torch.fx import Proxy
 
 from nasbench.backbones.layout import MapFormat
 from nasbench.errors import InputError
+from nasbench.library.faults import BLAMED
 
 __all__ = ["CHILD", "InputHook", "Plugin", "Plugins", "SlotHook", "attach", "graph_node", "strip", "to_host"]
 
@@ -103,8 +104,8 @@ class Plugin(nn.Module):
         inner, prefix = self.form.split(x, self.order, _image(given) if given else self._image())
         y = self.module(inner)
         # The shapes of a trace are symbols, and comparing them would add nodes or guards to its graph.
-        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()) and y.shape != inner.shape:
-            raise ValueError(f"the module returns {tuple(y.shape)} for {tuple(inner.shape)}, but must keep the shape")
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()) and not _fits(y, inner):
+            raise _wrong_result(self.module, inner, y)
         y = self.form.join(y, prefix, self.back).to(x.dtype)
         if self.gate is not None:
             y = x + self.gate.to(x.dtype) * (y - x)
@@ -118,6 +119,29 @@ class Plugin(nn.Module):
             return self.running.image
         traced = zip(self.running.patches, self.form.image, self.form.size, strict=True)
         return tuple(-(-count * whole // size) for count, whole, size in traced)
+
+
+def _fits(y: Any, x: Tensor) -> bool:
+    return isinstance(y, Tensor) and y.shape == x.shape
+
+
+def _wrong_result(module: nn.Module, x: Tensor, y: Any) -> ValueError:
+    """Return the error for a module whose result `y` for `x` is no map of the same shape. It blames the part at fault.
+
+    The parts of a series run once more, because each of them could have returned it.
+    """
+    while isinstance(module, nn.Sequential):
+        for part in module:
+            if not _fits(result := part(x), x):
+                module, y = part, result
+                break
+            x = result
+        else:  # no part does so again
+            break
+    shape = tuple(y.shape) if isinstance(y, Tensor) else None if y is None else type(y).__name__
+    error = ValueError(f"the module returns {shape} for {tuple(x.shape)}, but must keep the shape")
+    setattr(error, BLAMED, module)
+    return error
 
 
 def graph_node(module: nn.Module, *args: Any) -> Any:

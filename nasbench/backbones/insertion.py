@@ -137,13 +137,12 @@ def _refuse_for_modules(given: Mapping[str, object]) -> None:
 
 
 def _plugin(plan: Plan, slot: Slot, identity_init: bool) -> Plugin:
-    part = plan[slot.name]
+    part, place = plan[slot.name], f"plan {clean(plan.typed, 100)}, slot {slot.name}"
     try:
         module = building.build(part, channels=slot.channels, dims=slot.dims, rowwise=slot.rows_are_series)
     except UnsupportedError as error:
-        place = f"{slot.channels} channels, {'x'.join(map(str, slot.size))}, {slot.layout}"
-        raise PlanError(f"slot {slot.name} ({place}): {error}") from error
-    place = f"plan {clean(plan.typed, 100)}, slot {slot.name}"
+        form = f"{slot.channels} channels, {'x'.join(map(str, slot.size))}, {slot.layout}"
+        raise PlanError(f"{place} ({form}): {error}") from error
     return Plugin(module, slot.format, gated=identity_init and not part.starts_as_identity, place=place)
 
 

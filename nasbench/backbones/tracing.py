@@ -80,12 +80,14 @@ class Trace:
         nodes: The data-flow graph in topological order. Node 0 is the input.
         calls: For each module path, the calls of the module.
         outputs: Nodes of the network's output.
+        output: What the network returned.
     """
 
     model: nn.Module
     nodes: list[Node]
     calls: dict[str, list[Call]] = field(default_factory=dict)
     outputs: tuple[int, ...] = ()
+    output: Any = None
 
     def last_uses(
         self, sources: Iterable[int], sinks: Iterable[int], span: tuple[int, int] | None = None
@@ -239,7 +241,7 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
     try:
         with torch.no_grad(), torch.device(device), recorder:
             output = model(x)
-        return Trace(model, recorder.nodes, calls, recorder.of(output))
+        return Trace(model, recorder.nodes, calls, recorder.of(output), output)
     finally:
         for handle in handles:
             handle.remove()

@@ -25,7 +25,7 @@ from nasbench.cli import (  # noqa: F401  # each of these files registers its co
     winners,
 )
 from nasbench.cli._app import app
-from nasbench.errors import InputError, NasbenchError
+from nasbench.errors import InputError, NasbenchError, UnknownNameError
 from nasbench.text import mask_passwords, narrate, number_text
 
 __all__ = ["app", "main"]
@@ -66,7 +66,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         if isinstance(error.__context__, BrokenPipeError):  # typer does, if the reader of a pipe (`head`) has ended
             return 0
         # Otherwise a module or a plug-in raised it.
-        narrate(f"error: code that was loaded ends the process with sys.exit({error.code!r}); remove that call")
+        from nasbench.library.faults import fault_place  # imported here, because most commands succeed
+
+        who = fault_place(error) or "code that was loaded"
+        narrate(f"error: {who} ends the process with sys.exit({error.code!r}); remove that call")
         return InputError.exit_code
     except OSError as error:
         # An error of writing to a pipe or to an open file has no file name, and a full disk is no fault of nasbench.
@@ -79,7 +82,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return InputError.exit_code
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the option parser
-            fault = _argument_meant(error) or _number_meant(error) or error.format_message()
+            fault = _argument_meant(error) or _option_meant(error) or _number_meant(error) or error.format_message()
             narrate(mask_passwords(f"error: {fault}") + "\nsee `nasbench --help` or `nasbench COMMAND --help`")
             return InputError.exit_code
         from nasbench.library.faults import fault_place, fault_text  # imported here, because most commands succeed
@@ -109,6 +112,15 @@ def _bug() -> int:
     narrate(mask_passwords(traceback.format_exc().rstrip()))
     narrate("this is a bug in nasbench, not an error in what you typed; please report it with the lines above")
     return NasbenchError.exit_code
+
+
+def _option_meant(error: Any) -> str:
+    """Return the message for an option that does not exist, with the nearest names. For any other error, return ""."""
+    context, name = getattr(error, "ctx", None), getattr(error, "option_name", None)
+    if context is None or name is None or not hasattr(error, "possibilities"):
+        return ""
+    known = [option for param in context.command.get_params(context) for option in param.opts if option[:2] == "--"]
+    return str(UnknownNameError("option", name, known, f"{context.command_path} --help lists all"))
 
 
 def _argument_meant(error: Any) -> str:

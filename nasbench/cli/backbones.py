@@ -135,13 +135,15 @@ def _added(rows: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def _print_costs(rows: list[dict[str, Any]], title: str) -> None:
-    added = _added(rows) if len(rows) == 2 else {}
     table = []
     for field, label in _COUNTS.items():
         values = [row[field] for row in rows]
-        ratio = [f"{values[1] / values[0]:.3f}x"] if field in added and values[0] else []
-        more = [human(added[field])] if field in added else []
-        table.append((label, *("-" if value is None else human(value) for value in values), *more, *ratio))
+        cells = ["-" if value is None else human(value) for value in values]
+        if len(rows) == 2:
+            added = _added(rows).get(field)
+            cells.append("-" if added is None else human(added))
+            cells.append("-" if added is None or not values[0] else f"{values[1] / values[0]:.3f}x")
+        table.append((label, *cells))
     bounds = [row for row in rows if not row["exact"]]
     header = ("", *(row["model"] for row in rows), *(["added", "ratio"] if len(rows) == 2 else []))
     console.print_table(header, table, title)

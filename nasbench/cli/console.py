@@ -112,7 +112,7 @@ def print_table(
 
     Args:
         columns: The titles.
-        rows: One value for each column.
+        rows: One value for each column. A row that ends early has empty cells at its end.
         title: A line above the table.
         optional: Columns that are left out on a terminal that is too narrow.
     """
@@ -120,7 +120,8 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    rows = [list(row) for row in rows]
+    # Every later step takes one cell for each column for granted.
+    rows = [[*row, *[None] * (len(columns) - len(row))] for row in map(list, rows)]
     if _least_width(columns, rows) > width():
         kept = [index for index, column in enumerate(columns) if column not in optional]
         columns, rows = [columns[index] for index in kept], [[row[index] for index in kept] for row in rows]
@@ -171,22 +172,25 @@ def width() -> int:
     return shutil.get_terminal_size().columns if _output().isatty() else _PIPE_WIDTH
 
 
-def check_file(file: Path | None, *, force: bool, option: str = "--out") -> None:
+def check_file(file: Path | None, *, force: bool, option: str = "--out", kinds: Sequence[str] = ()) -> None:
     """Check that an option names a file that can be written. A command does this before the work whose result it is.
 
     Args:
         file: The file. None if the option was not given.
         force: Whether an existing file may be replaced.
         option: The option, for messages.
+        kinds: The suffixes that the file can have, such as ".svg". By default any.
 
     Raises:
-        InputError: If `file` is a folder or has no name, if it exists and may not be replaced, or if its folder cannot
-            be written.
+        InputError: If `file` is a folder or has no name, if its suffix is not one of `kinds`, if it exists and may not
+            be replaced, or if its folder cannot be written.
     """
     if file is None:
         return
     if not file.name or _holds(file.is_dir):
         raise InputError(f"{option} {str(file)!r} is a folder; give the name of a file")
+    if kinds and file.suffix.lower() not in kinds:
+        raise InputError(f"{option} {file}: the name must end in {' or '.join(kinds)}")
     # A device or a pipe, such as /dev/stdout, loses nothing.
     if not force and _holds(file.is_file):
         raise InputError(f"{option} {file} exists already; give another name, or --force to replace it")
@@ -268,7 +272,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return "-" if math.isnan(value) else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 

@@ -48,7 +48,7 @@ def fingerprint(
 
     Example: nasbench fingerprint coord_attention --size 16x16 --figure coord.svg
     """
-    console.check_file(figure, force=force, option="--figure")
+    console.check_file(figure, force=force, option="--figure", kinds=(".svg", ".png", ".pdf"))
     load_plugins(modules)
     if trial is not None:
         from nasbench.runs.run import load_run

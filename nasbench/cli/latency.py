@@ -91,7 +91,9 @@ def profile(
     options = {"time_s": duration_s(time), "seed": seed, **{k: v for k, v in given.items() if v is not None}}
     of_task = {"neck": neck, "head": head, "scale": scale, "fill": fill}
     with_task = {"task": task, **of_task, "set": set_}
-    if run is not None or front:
+    if run is None and front:
+        raise InputError(f"--front needs --run RUN; {_FIRST}")
+    if run is not None:
         of_backbones = {"BACKBONE": backbone, "plan": plan, "space": space, **with_task}
         _refuse("--run RUN --front", **of_backbones, size=size, out=out, held_out=held_out)
         return _front(run if front else None, {**options, **_one_batch(batch)}, slots, as_json, trust=trust)

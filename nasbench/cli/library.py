@@ -49,7 +49,8 @@ def modules(
     if specs:
         console.print_table(*catalogue.table(rows, console.width()))
         narrate(
-            "L locality, G globality, S sparsity, M multi-scale; cost as a function of the number N of positions; "
+            "L locality, G globality, S sparsity, M multi-scale\n"
+            "cost as a function of the number N of positions\n"
             f"params and MACs at C={catalogue.DEFAULT_CHANNELS} on a map of 16x16, or a sequence of 96\n"
             f"{len(specs)} modules; `nasbench show NAME` shows one in full"
         )

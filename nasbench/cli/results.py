@@ -131,6 +131,7 @@ def compare(
     console.check_folder(out, force=force)
     opened = [load_run(path, trust=trust) for path in runs]
     from nasbench.report.comparison import compare as compared
+    from nasbench.report.formatting import plan_words
 
     comparison = compared(opened)
     for each in opened:
@@ -142,6 +143,8 @@ def compare(
     else:
         for name, table in tables.items():
             if len(table):
+                for column in {"plan", "first_plan", "second_plan"} & set(table.columns):
+                    table = table.assign(**{column: table[column].map(plan_words)})
                 console.print_table(list(table.columns), table.itertuples(index=False), name)
     for note in comparison.notes:
         narrate(f"note: {note}")

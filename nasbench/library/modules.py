@@ -5,10 +5,12 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nasbench.errors import InputError, UnknownNameError, UnsupportedError
 from nasbench.library import plugins
+from nasbench.library.faults import said
 from nasbench.library.hyperparameters import whole
 from nasbench.library.registry import MODULES, ModuleSpec, property_name
 
@@ -242,9 +244,12 @@ def _build(spec: ModuleSpec, channels: int | list[int], passed: dict[str, Any]) 
     except InputError as error:
         raise UnsupportedError(f"{_word(spec)} {spec.name}: {error}") from None
     # Not every plug-in checks its arguments. An error from deep inside torch does not name them, so this message does.
-    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+    except (Exception, SystemExit) as error:  # also SystemExit, because user code can call sys.exit
         given = ", ".join(f"{k}={v!r}" for k, v in {"channels": channels, **passed}.items())
-        raise UnsupportedError(f"{_word(spec)} {spec.name} cannot be built with {given}: {error}") from error
+        line = Path(plugins.locate(error, Path(spec.origin.rpartition(":")[0]))).name
+        raise UnsupportedError(
+            f"{_word(spec)} {spec.name} cannot be built with {given} ({line}): {said(error)}"
+        ) from error
 
 
 def _word(spec: ModuleSpec) -> str:

@@ -25,6 +25,7 @@ from types import CodeType, ModuleType
 from nasbench import builtin
 from nasbench.errors import PluginError, message_of
 from nasbench.library.declarations import read_declarations
+from nasbench.library.faults import said
 from nasbench.library.registry import MODULES
 
 __all__ = [
@@ -216,6 +217,10 @@ def python_file(text: str) -> tuple[Path, str]:
     """
     file, _, name = text.rpartition(":") if ".py:" in text else (text, "", "")
     path = Path(file).expanduser().resolve()
+    if not file.strip():
+        raise PluginError("the name of a file is empty; write FILE.py, or FILE.py:NAME")
+    if path.is_dir():
+        raise PluginError(f"{path} is a folder; give one of its files: FILE.py, or FILE.py:NAME")
     if not path.is_file():
         raise PluginError(f"no file at {path}")
     return path, name
@@ -297,7 +302,7 @@ def locate(error: BaseException, path: Path) -> str:
 
 def _describe(error: BaseException) -> str:
     if isinstance(error, SystemExit):
-        return f"it ends the process with sys.exit({'' if error.code is None else repr(error.code)})"
+        return said(error)
     text = error.msg if isinstance(error, SyntaxError) else message_of(error)
     return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
 

@@ -283,7 +283,7 @@ def _failures(run: Run) -> Iterable[str]:
         return
     plans, of = failed["plan_hash"].nunique(), trials["plan_hash"].nunique()
     most = grouped(zip(failed["number"], failed["reason"], strict=True))[0]
-    reason = most.reason if len(most.reason) <= _LONGEST_REASON else f"{most.reason[:_LONGEST_REASON]}..."
+    reason = most.reason if len(most.reason) <= _LONGEST_REASON else f"{most.reason[:_LONGEST_REASON].rstrip('. ')} …"
     share = ":" if len(failed) == 1 else ", all by:" if most.count == len(failed) else ", most often by:"
     yield f"{plans} of {of} plans {'has' if plans == 1 else 'have'} a failed evaluation{share} {reason}."
 

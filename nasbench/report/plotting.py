@@ -156,13 +156,16 @@ def save_figure(figure: Figure, file: Path) -> None:
     """
     try:
         _write(figure, file)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise InputError(f"cannot write the figure {file}: {error}; use .svg, .png or .pdf") from None
+    except OSError as error:  # its text has the temporary name
+        raise InputError(f"cannot write the figure {file}: {error.strerror or error}") from None
 
 
 def _write(figure: Figure, file: Path) -> None:
     # Written under another name first, because a failure must not destroy the earlier file. The name contains the
     # number of this process, because two reports can be built at the same time.
+    file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{os.getpid()}.{file.name}")
     try:
         with style():  # no date, so that the same plot gives the same SVG file

@@ -52,7 +52,10 @@ def merged(options: Mapping[str, Any], pairs: Sequence[str] | None) -> dict[str,
 
 
 def _parsed(name: str, value: Any) -> Any:
-    parse = command_line(name).parse
+    how = command_line(name)
+    if "" in ([each.strip() for each in value] if isinstance(value, list) else [str(value).strip()]):
+        raise InputError(f"{how.option} is empty; give it a value, or leave it out")
+    parse = how.parse
     return value if parse is None else parse(value)
 
 

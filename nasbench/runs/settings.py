@@ -82,6 +82,12 @@ def _database_url(url: str | None) -> DatabaseUrl | None:
     return None if url is None else DatabaseUrl(url)
 
 
+def _eta(eta: int) -> int:
+    if eta == 1:  # a rung would keep all plans
+        raise ValueError("expected 0 for no halving, or a whole number from 2 to 1,000")
+    return eta
+
+
 def _plans(given: Any) -> Any:
     """Return plans as a tuple of texts. A single plan becomes a tuple with one text.
 
@@ -149,7 +155,7 @@ class SearchSettings(BaseModel):
     docs/settings.md has the table of all settings.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -393,6 +399,7 @@ class SearchSettings(BaseModel):
     halving: Annotated[
         int,
         CommandLine("--halving", metavar="ETA"),
+        AfterValidator(_eta),
         Field(
             ge=0,
             le=1000,
@@ -515,19 +522,32 @@ def read_settings(
     for key in merged:
         if key not in SearchSettings.model_fields and key not in GONE:
             raise _unknown_setting(str(key), merged[key])
+        if key in SearchSettings.model_fields and merged[key] == "":
+            raise InputError(f"{key} ({str(file) if key not in explicit else origin}) is empty; leave it out")
     origins = dict.fromkeys(SearchSettings.model_fields, "default")
     origins |= dict.fromkeys(from_file, str(file)) | dict.fromkeys(explicit, origin)
-    if "objectives" in merged:
-        merged["objectives"] = _objectives(merged["objectives"])
+    merged |= _with_objectives(merged)
+    hidden = {key: value for key, value in from_file.items() if key in explicit and key in SearchSettings.model_fields}
+    # A wrong value in the file is one that the next command, without the option, would read.
+    _validated({**hidden, **_with_objectives(hidden)}, dict.fromkeys(hidden, str(file)), str(file))
+    return _validated(merged, origins, origin), origins
+
+
+def _with_objectives(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"objectives": _objectives(given["objectives"])} if "objectives" in given else {}
+
+
+def _validated(given: Mapping[str, Any], origins: Mapping[str, str], origin: str) -> SearchSettings:
     try:
-        return SearchSettings.model_validate(merged), origins
+        return SearchSettings.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         where = origins.get(str(first["loc"][0]), origin)
         if first["type"] == "literal_error":  # the setting allows only a few names
             known = choices_of(SearchSettings.model_fields[key])
-            raise UnknownNameError(f"{key} ({where})", str(first["input"]), known) from None
+            place = "" if where == origin else f" in {where}"
+            raise UnknownNameError(f"value of {key}{place}", str(first["input"]), known) from None
         fact = fault_of(first, SearchSettings.model_fields[str(first["loc"][0])])
         raise InputError(mask_passwords(f"{key}={first['input']!r} ({where}): {fact}")) from None
 
@@ -545,13 +565,16 @@ def check_training(training: Mapping[str, Any]) -> None:
     Recipe().with_settings(training)
 
 
-def _unknown_setting(key: str, value: Any, kind: str = "setting") -> UnknownNameError:
+def _unknown_setting(key: str, value: Any, kind: str = "setting") -> InputError:
     """Return the error for an unknown setting of the search or of the training. It says where the nearest belongs."""
     of_search = {name: f"{name}: {clean(str(value), 40)}" for name in SearchSettings.model_fields}
     of_training = {name: f"training: {{{name}: {clean(str(value), 40)}}}" for name in Recipe.model_fields}
     first, others = (of_search, of_training) if kind == "setting" else (of_training, of_search)
     near = nearest(key, [*first, *others])
     hint = "docs/settings.md lists all settings"
+    if key in others:  # no name is wrong, only its place
+        where = "inside `training`" if others is of_training else "outside `training`"
+        return InputError(f"{key} is no {kind}; it belongs {where}; write `{others[key]}`")
     if near and near[0] in others:
         where = "inside `training`" if others is of_training else "outside `training`"
         hint = f"{near[0]} belongs {where}; write `{others[near[0]]}`"

@@ -81,7 +81,8 @@ def _plans(problem: Problem, stored: int) -> str:
     word = "training" if problem.task is not None else "evaluation"
     counted = _counted(1 + plans + further, word)
     if settings.plans:
-        text = f"{plans} given and the bare backbone, {most_seeds(settings) if further else 1} seeds each: {counted}"
+        seeds = most_seeds(settings) if further else 1
+        text = f"{plans} given and the bare backbone, {seeds} {'seed' if seeds == 1 else 'seeds'} each: {counted}"
     else:
         possible = space.count + (BARE not in space)
         every = "all" if plans + 1 >= possible else f"{plans + 1} of"

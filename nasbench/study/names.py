@@ -55,6 +55,12 @@ def check_names(settings: SearchSettings, *, trains: bool = True) -> None:
         load_space(settings.space)
     for plan in settings.plans:
         Plan.of(plan)
+    # `none` is what a person writes who wants the bare backbone alone, for its noise.
+    if settings.plans and {plan.replace(" ", "") for plan in settings.plans} == {"{}"}:
+        raise InputError(
+            "the given plan {} has no module, and the bare backbone is always compared: there is nothing to compare; "
+            "give a plan with a module, such as se, or none for the bare backbone alone"
+        )
     check_learn(settings.learn)
     if settings.storage is not None:
         from nasbench.runs.database import check_database_url  # imported here, because it imports Optuna

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nasbench import backbones
 from nasbench.backbones.names import SR_STEMS, is_file, is_sr_stem
 from nasbench.backbones.slot_cache import slots_by_name
-from nasbench.errors import InputError, UnknownNameError
+from nasbench.errors import BackboneError, InputError, UnknownNameError
 from nasbench.library import plugins
 from nasbench.library.expression import NONE
 from nasbench.library.plan import BARE, NECK, Plan, check_neck_is_free
@@ -246,6 +246,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
         task.notes = (*task.notes, told)
     if isinstance(host, DenseHost) and (idle := host.idle_note(task.input_size)):
         task.notes = (*task.notes, idle)
+    _check_output(backbone, host, task)
     check_model(recipe, host, device)
     if isinstance(task, PretextTask):
         check_host(builder.build(BARE), backbone, task)
@@ -276,6 +277,25 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     if predictor is not None:
         identity["latency_profile"] = predictor.describe()
     return Problem(settings, task, space, wanted, evaluator, identity, slots)
+
+
+def _check_output(backbone: str, host: nn.Module, task: Task) -> None:
+    """Check that a user's network returns what its task asks for, which training would only find in its loss.
+
+    Raises:
+        BackboneError: If it returns something else.
+    """
+    from nasbench.backbones.output import output_fault, output_of, wanted_output
+    from nasbench.training.pretexts.pretext_task import PretextTask
+
+    # A head, an `attach` or a loss of the user's own can take any output.
+    own = task.head is not None or task.attaches_itself or not type(task).loss.__module__.startswith("nasbench.")
+    # A pretext trains the features before the output.
+    if own or isinstance(task, PretextTask) or not is_file(backbone):
+        return
+    wanted = {name: task.model_kwargs.get(name) for name in ("num_classes", "horizon")}
+    if fault := output_fault(output_of(host, task.input_size), wanted_output(task.input_size, **wanted)):
+        raise BackboneError(f"{backbone}: {fault}")
 
 
 _OF_ITEMS = (

@@ -231,10 +231,14 @@ def fault_of(fault: Mapping[str, Any], about: FieldInfo) -> str:
     kinds = {about.annotation, *get_args(about.annotation)}
     if bool in kinds:
         return "expected true or false"
+    if fault["type"] == "finite_number":
+        return "expected a finite number"
     if number := next((kind for kind in (int, float) if kind in kinds), None):
         return f"expected {_range_text(number, about)}"
     if any(get_origin(kind) is dict for kind in kinds) and fault["type"] == "dict_type":
         return "expected a mapping of names to values"
+    if fault["type"] in ("tuple_type", "list_type"):
+        return "expected a list, or one text with commas"
     return "expected text" if fault["type"] == "string_type" else fault["msg"]
 
 

@@ -11,6 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 from nasbench.backbones import Slot, create_backbone, insertion, slots
 from nasbench.backbones.dense import create_dense
+from nasbench.backbones.factory import takes_argument
+from nasbench.backbones.names import is_file
+from nasbench.backbones.output import output_fault, wanted_output
 from nasbench.errors import message_of
 from nasbench.measurement.costs import measure
 from nasbench.tasks import Task
@@ -36,7 +39,8 @@ def check_backbone(
     Args:
         name: A backbone in any form that `nasbench.insert` accepts, as text.
         input_size: Size of one input: (3, H, W), or (lookback, series).
-        num_classes: Number of classes for which an image backbone is built.
+        num_classes: Number of classes for which a backbone is built. A user's function without this argument can
+            have any number.
         horizon: Number of forecast steps for which a forecasting backbone is built. If it is given, `num_classes` is
             not used.
         padded: Whether to build a backbone that classifies series of unequal lengths. One of the inputs is then NaN
@@ -87,12 +91,17 @@ def check_backbone(
     def answers() -> str:
         assert model is not None
         y = _run(model, inputs(2))
-        # A forecast has as many series as the input window.
-        wanted = (2, horizon, size[1]) if horizon is not None else (2, num_classes)
-        shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        if not has_head and shape != wanted:
-            way = "" if task is not None else "; give the task that the backbone is for: --task TASK"
-            return f"the output for a batch of 2 is {shape}, expected {wanted}{way}"
+        free = task is None and is_file(name) and not takes_argument(name, "num_classes")
+        expected = None if free else num_classes
+        fault = "" if has_head else output_fault(y, wanted_output(size, num_classes=expected, horizon=horizon))
+        if fault:
+            way = "; give the task that the backbone is for: --task TASK"
+            return fault + (way if task is None and isinstance(y, Tensor) else "")
+        if task is None and horizon is None and expected is not None:
+            # A network with a fixed number of outputs can have that of the first by chance.
+            other = create_backbone(name, input_size=size, **kwargs | {"num_classes": expected + 1}).eval()
+            if fault := output_fault(_run(other, inputs(2)), (expected + 1,)):
+                return f"with num_classes={expected + 1}, {fault}"
         finite = all(bool(each.isfinite().all()) for each in tree_leaves(y))
         return "" if finite else "the output is not finite"
 

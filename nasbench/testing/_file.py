@@ -38,6 +38,7 @@ def check_file(text: str, *, size: int | None = None, task: str | None = None) -
         size: Image side in pixels at which a backbone is checked. The default is 64, or that of the task.
         task: The task that a backbone is for, as text. Its data is read. Without it, a function with an argument
             `horizon` or `padded` builds a backbone for series, and every other function one that classifies images.
+            `horizon=None` beside `num_classes` counts as no argument.
 
     Returns:
         The results: modules first, then backbones, then tasks.
@@ -67,6 +68,11 @@ def check_file(text: str, *, size: int | None = None, task: str | None = None) -
         elif name not in known and hasattr(module, name):
             raise InputError(f"{path}: {name} is neither a module, a neck, a backbone nor a task. {_KINDS}")
         elif name not in known:
+            known += [
+                each
+                for each, value in vars(module).items()
+                if inspect.isfunction(value) and value.__module__ == module.__name__ and each not in known
+            ]
             raise UnknownNameError(f"module, neck, backbone or task in {path}", name, known, _KINDS)
         specs = [spec for spec in specs if spec.name == name]
         tasks, hosts = [each for each in tasks if each == name], [each for each in hosts if each == name]
@@ -95,7 +101,8 @@ def _what_for(build: Callable[..., Any], size: int | None) -> dict[str, Any]:
     known = inspect.signature(build).parameters
     if "padded" in known:
         return {"input_size": DEFAULT_SERIES, "padded": True}
-    if "horizon" in known:
+    # One that is left out by default belongs to a function that can classify too.
+    if "horizon" in known and not ("num_classes" in known and known["horizon"].default is None):
         return {"input_size": DEFAULT_SERIES, "horizon": 24}
     return {"input_size": (3, size or 64, size or 64)}
 

@@ -147,6 +147,15 @@ def test_measure(nasbench):
     assert "ratio" in out
 
 
+def test_measure_without_a_training_step(nasbench):
+    # at stage 4 a map of 32x32 has one position, so batch norm cannot train on a batch of one
+    code, out, _ = nasbench("measure", "test_resnet", "--plan", "{}", "--size", "32")
+    assert code == 0
+    [step] = [line for line in out.splitlines() if line.startswith("peak memory, training step")]
+    assert step.split()[-4:] == ["-"] * 4  # bare, plan, added, ratio
+    assert "--batch 2" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

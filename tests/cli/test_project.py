@@ -13,6 +13,9 @@ from nasbench.tasks._image_sources import digits
 from nasbench.testing import check_backbone, check_file, check_task
 
 BACKBONE = """
+from collections import OrderedDict
+from types import SimpleNamespace
+
 import torch
 from torch import nn
 
@@ -27,6 +30,43 @@ def build(num_classes=10):
 
 def deaf(num_classes=10):
     return nn.Sequential(stage(3, 8), stage(8, 16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+
+
+def seven(num_classes):
+    return build(7)
+
+
+def fixed():
+    return build(5)
+
+
+def sized(input_size):
+    return build(4)
+
+
+def both(input_size, horizon=None, num_classes=10):
+    return build(num_classes)
+
+
+def anything(**kwargs):
+    return build(kwargs["num_classes"])
+
+
+class Named(nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.body, self.answer = build(), answer
+
+    def forward(self, x):
+        return self.answer(logits=self.body(x))
+
+
+def ordered():
+    return Named(OrderedDict)
+
+
+def plain():
+    return Named(SimpleNamespace)
 
 
 class Noisy(nn.Module):
@@ -69,10 +109,41 @@ def test_a_backbone(tmp_path):
     results = check_file(f"{file}:build", size=32)
     assert failed(results) == {}
     assert len(results) == 8
-    assert "expected (2, 7)" in failed(check_file(f"{file}:deaf", size=32))["gives the output asked for"]
+    deaf = failed(check_file(f"{file}:deaf", size=32))["gives the output asked for"]
+    assert "the output is (B, 10), expected (B, 7); give the task" in deaf
+    seven = failed(check_file(f"{file}:seven", size=32))["gives the output asked for"]  # the probe of `check` by chance
+    assert seven == "with num_classes=8, the output is (B, 7), expected (B, 8)"
     found = failed(check_file(f"{file}:noisy", size=32))
     assert "differ" in found["repeats itself in eval mode"]
     assert "unused" in found["trains every parameter"]
+
+
+@pytest.mark.parametrize("function", ["fixed", "sized", "both", "anything"])
+def test_a_backbone_gets_the_arguments_that_it_names(function, tmp_path):
+    file = tmp_path / "host.py"
+    file.write_text(BACKBONE)
+    assert failed(check_file(f"{file}:{function}", size=32)) == {}
+
+
+@pytest.mark.parametrize(("function", "kind"), [("ordered", "OrderedDict"), ("plain", "SimpleNamespace")])
+def test_an_output_in_the_manner_of_hugging_face_is_refused(function, kind, tmp_path, small_data, capsys):
+    file, out = tmp_path / "host.py", tmp_path / "run"
+    file.write_text(BACKBONE)
+    words = f"forward returns {kind}; return a tensor (B, num_classes), here its `logits`"  # no argument num_classes
+    assert failed(check_file(f"{file}:{function}", size=32)) == {"gives the output asked for": words}
+    search = ["search", "--backbone", f"{file}:{function}", "--plan", "se", "--size", "32", "--out", str(out)]
+    assert cli.main(search) == 4
+    assert f"forward returns {kind}; return a tensor" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_wrong_number_of_outputs_is_refused_before_anything_is_written(tmp_path, small_data, capsys):
+    file, out = tmp_path / "host.py", tmp_path / "run"
+    file.write_text(BACKBONE)
+    search = ["search", "--backbone", f"{file}:seven", "--plan", "se", "--size", "32", "--out", str(out)]
+    assert cli.main(search) == 4
+    assert f"{file}:seven: the output is (B, 7), expected (B, 10)" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_stem_is_a_backbone_too():

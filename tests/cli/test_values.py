@@ -115,14 +115,23 @@ def test_a_choice_in_capitals_finds_the_choice(model, name, choice, tmp_path):
         ("lr: 0.1", r"did you mean 'learning_rate'.*write `training: \{learning_rate: 0.1\}`"),
         ("learning-rate: 0.1", r"write `training: \{learning_rate: 0.1\}`"),
         ("training: {epoch: 3}", "no training setting named 'epoch'; did you mean 'epochs'"),
-        ("training: {trials: 3}", "trials belongs outside `training`; write `trials: 3`"),
+        ("training: {trials: 3}", "trials is no training setting; it belongs outside `training`; write `trials: 3`"),
+        ("modules: 3", "expected a list"),
+        ("halving: 1", "expected 0 for no halving, or a whole number from 2"),
+        ("effect: .inf", "expected a finite number"),
+        ("trials: {a", "line 2, column 1: expected"),
+        ("x: 1\n\ty: 1", "line 2, column 1: found character"),
+        ("plans: {}", "nothing to compare"),
+        ("device: cpu:3", "no device named 'cpu:3'; did you mean 'cpu'"),
+        ("constraints: [params<=0x]", "params is above 0 for every plan"),
+        ("constraints: [params<=-1]", "params is above 0 for every plan"),
         ("training: {trial: 3}", "write `trials: 3`"),
         ("trial: 3", "did you mean 'trials'"),
         ("training: 3", "expected a mapping"),
         ("plans: [{stage1: SE}]", "stage1: no module named 'SE'; did you mean 'se'\\?"),
     ],
 )
-def test_a_key_at_the_wrong_level_is_told_its_place(given, words, tmp_path):
+def test_a_wrong_key_or_value_in_a_file_is_answered_with_what_is_right(given, words, tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(given + "\n")
     with pytest.raises(InputError, match=words):
@@ -152,3 +161,30 @@ def test_a_name_that_differs_only_in_case_is_the_only_suggestion():
 def test_weights_from_two_places_are_refused(refused):
     words = refused("search", "--backbone", "resnet18", "--checkpoint", "own.py", "--pretrained")
     assert "checkpoint=own.py and pretrained" in words
+
+
+def test_a_wrong_value_in_a_file_is_found_under_an_option(refused, tmp_path):
+    (tmp_path / "wide.yaml").write_text("size: 32px\n")
+    assert "size='32px' (wide.yaml): expected" in refused("search", "--size", "32", "--config", "wide.yaml")
+
+
+@pytest.mark.parametrize("option", ["--objective", "--latency-profile", "--log", "--modules", "--task", "--trials"])
+def test_an_empty_value_is_refused(refused, option):
+    assert f"{option} is empty" in refused("search", option, "")
+
+
+def test_options_and_arguments_that_are_none(refused, nasbench):
+    assert "no option named '--trails'; did you mean '--trials'" in refused("search", "--trails", "3")
+    assert "3,650 days" in refused("search", "--time", "1000000h")
+    assert "--front needs --run RUN" in refused("profile", "--front")
+    assert "must end in .svg or .png or .pdf" in refused("fingerprint", "--figure", "x.xyz")
+    for file, words in ((".", "is a folder; give one of its files"), ("", "name of a file is empty")):
+        code, _, err = nasbench("check", file)
+        assert code == 4
+        assert words in err
+    assert "did you mean 'build'" in nasbench("check", "own.py:biuld")[2]
+
+
+def test_a_figure_gets_its_folder(nasbench, tmp_path):
+    assert nasbench("fingerprint", "se", "--size", "4x4", "--inputs", "1", "--figure", "new/se.svg")[0] == 0
+    assert (tmp_path / "new" / "se.svg").is_file()

@@ -57,3 +57,11 @@ def test_rows_that_are_too_wide_become_blocks(capsys, monkeypatch):
     ]
     console.print_table(("name", "p"), [("a text of words that are broken", 0.25)], optional=("p",))
     assert "0.25" in capsys.readouterr().out
+
+
+def test_a_row_that_ends_early_has_empty_cells(capsys):
+    for columns in (80, 20):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(console, "width", lambda columns=columns: columns)
+            console.print_table(("name", "value", "plan"), [("long text of words",), ("b", float("nan"), "se")])
+    assert "nan" not in capsys.readouterr().out

@@ -208,7 +208,7 @@ class OddError(BaseException):
 
 
 RAISED = {
-    "sys.exit(0)": (SystemExit(0), "SystemExit: 0"),
+    "sys.exit(0)": (SystemExit(0), "it ends the process with sys.exit(0)"),
     "no text": (UnreadableError(), "UnreadableError: its message cannot be read"),
     "odd kind": (EvaluationError(UnreadableError()), "EvaluationError: its message cannot be read"),
     "GeneratorExit": (GeneratorExit(), "GeneratorExit: no message"),

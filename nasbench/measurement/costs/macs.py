@@ -85,15 +85,15 @@ def count(model: nn.Module, *inputs: Any) -> Count:
         return _either(shadow(model, meta=True), on_meta(inputs), meta)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # also SystemExit, because user code can call sys.exit
         return _for_real(model, inputs, error)
 
 
-def _for_real(model: nn.Module, inputs: Sequence[Any], reason: Exception) -> Count:
+def _for_real(model: nn.Module, inputs: Sequence[Any], reason: BaseException) -> Count:
     """Count with real data, after the count on the meta device failed with `reason`."""
     states = [*model.parameters(), *model.buffers()]
     if any(t.is_meta for t in states):
-        cause = "its control flow depends on data" if _data_dependent(reason) else _first_line(reason)
+        cause = "its control flow depends on data" if _data_dependent(reason) else fault_text(reason)
         raise InputError(f"{type(model).__name__} is on the meta device, and cannot run there: {cause}") from reason
     device = states[0].device if states else torch.device("cpu")
     with rng_kept(device):
@@ -101,7 +101,7 @@ def _for_real(model: nn.Module, inputs: Sequence[Any], reason: Exception) -> Cou
         real = tuple(tree_map_only(Tensor, lambda t: _filled(t, device), list(inputs)))
         try:
             counted = _either(shadow(model, meta=False), real, device)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             shapes = ", ".join(str(tuple(t.shape)) for t in tree_leaves(list(inputs)) if isinstance(t, Tensor))
             raise InputError(
                 f"{type(model).__name__} fails on inputs of shape {shapes}: {fault_text(error)}"
@@ -118,7 +118,7 @@ def _filled(tensor: Tensor, device: torch.device) -> Tensor:
     return made.normal_() if tensor.is_floating_point() else made
 
 
-def _harmless(reason: Exception) -> bool:
+def _harmless(reason: BaseException) -> bool:
     """Return whether a count with real data can be complete although the count on the meta device failed.
 
     It can be complete if the model reads data, or if an operator has no shape inference. Any other failure may come
@@ -127,16 +127,16 @@ def _harmless(reason: Exception) -> bool:
     return _data_dependent(reason) or isinstance(reason, NotImplementedError) or "no fake impl" in str(reason)
 
 
-def _data_dependent(reason: Exception) -> bool:
+def _data_dependent(reason: BaseException) -> bool:
     # torch has no exception class for this, and the wording of its message differs from operator to operator.
     return any(mark in str(reason) for mark in ("meta tensors", "_local_scalar_dense", "data-dependent", "data-indep"))
 
 
-def _why(reason: Exception) -> str:
+def _why(reason: BaseException) -> str:
     return DATA_DEPENDENT if _data_dependent(reason) else f"does not run on the meta device: {_first_line(reason)}"
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return line if len(line) <= 160 else f"{line[:157]}..."
 

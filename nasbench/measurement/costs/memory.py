@@ -47,7 +47,7 @@ def peak_memory_of(model: nn.Module, inputs: tuple[Any, ...], *, training: bool)
             if device.type == "cuda":
                 return _allocated(model, inputs, device, training)
             return _estimated(model, inputs, device, training)
-    except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
+    except (Exception, SystemExit) as error:  # a module can raise anything
         raise BackboneError(f"peak memory of {type(model).__name__}: {fault_text(error)}") from error
 
 

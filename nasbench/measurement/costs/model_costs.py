@@ -141,7 +141,13 @@ def _training_step(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[int | 
     try:
         return peak_memory_of(model, arguments, training=True), ()
     except BackboneError as error:
-        return None, (f"no training step: {error}",)
+        # torch's words for a batch norm that gets one value in each channel
+        way = (
+            "; with two items or more it has one: --batch 2, or batch_size=2"
+            if "more than 1 value" in str(error)
+            else ""
+        )
+        return None, (f"no training step: {error}{way}",)
 
 
 def _input_size(model: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]:

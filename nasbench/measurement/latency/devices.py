@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["all_devices", "check_device_name", "usable_device"]
 
-_DEVICE = re.compile(r"auto|cpu|cuda|(cpu|cuda):\d+")
+_DEVICE = re.compile(r"auto|cpu(:0)?|cuda(:\d+)?")
 
 
 def check_device_name(name: str) -> None:

@@ -201,7 +201,7 @@ def _prepare(name: str, model: nn.Module, x: Tensor, options: Mapping[str, objec
             return prepare_call(model, x, **options)  # type: ignore[arg-type]
     except NasbenchError:
         raise
-    except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError, IndexError) as error:
+    except (Exception, SystemExit) as error:  # a module can raise anything
         raise InputError(f"model {name!r} fails on an input of shape {tuple(x.shape)}: {fault_text(error)}") from error
 
 

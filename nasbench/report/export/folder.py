@@ -149,6 +149,7 @@ def _write(winner: _Winner, folder: Path) -> None:
     )
     (folder / "model.py").write_text(source, encoding="utf-8")
     save_model(winner.model, str(folder / "model.safetensors"))
+    shutil.copymode(folder / "model.py", folder / "model.safetensors")  # safetensors lets only the owner read it
     config = _config(winner)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     environment = jinja2.Environment(

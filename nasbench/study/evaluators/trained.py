@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import save_model  # unlike `save_file`, it can store a tensor that has two names
-from torch import nn
+from torch import Tensor, nn
 
+from nasbench.backbones.insertion import plugins_of
 from nasbench.errors import EvaluationError, InputError
 from nasbench.library.plan import BARE, Plan
 from nasbench.measurement import costs
@@ -31,12 +33,15 @@ from nasbench.runs.latency import measured_columns, predicted_columns
 from nasbench.runs.models import ModelBuilder
 from nasbench.study.evaluators.base import Evaluator, Findings, RejectedError, Request
 from nasbench.study.evaluators.pace import Pace, PaceMaker
-from nasbench.tasks import Task
+from nasbench.tasks import Task, apply
 from nasbench.tasks.recipe import Recipe
 from nasbench.training import proxies
 from nasbench.training.loop import total_steps, train
 
 __all__ = ["TrainedEvaluator"]
+
+_LOOKED_AT = 32
+"""Number of items with which the module is looked for whose output is not finite."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,41 @@ class TrainedEvaluator(Evaluator):
             self._pass_measured_gates(plan, model, request, findings)
         else:
             findings.proxies = dict(before.proxies)
-        self._train(model, request, findings)
+        try:
+            self._train(model, request, findings)
+        except EvaluationError as error:
+            try:
+                who = self._not_finite(plan, request.seed) if error.kind == "nan" else ""
+            except Exception:  # the reason of the failure counts, and not that of a second look
+                who = ""
+            if not who:
+                raise
+            raise EvaluationError(f"{error.reason}: {who}", kind=error.kind) from error
+
+    def _not_finite(self, plan: Plan, seed: int) -> str:
+        """Return which module of a plan is the first whose output is not finite, in an untrained model. "" if none is.
+
+        In a trained model every output can be, because one that is not finite spreads to all weights in one step.
+        """
+        model = self.builder.build(plan, seed, identity_init=False)
+        found: list[str] = []
+
+        def watch(slot: str) -> Callable[..., None]:
+            def hook(module: nn.Module, args: Any, output: Any) -> None:
+                if not found and isinstance(output, Tensor) and not bool(output.isfinite().all()):
+                    found.append(slot)
+
+            return hook
+
+        for slot, module in plugins_of(model).items():
+            module.register_forward_hook(watch(slot))
+        size = min(self.recipe.batch_size, _LOOKED_AT)
+        batch, _ = next(iter(self.task.train_batches(size, seed=seed, epoch=0)))
+        with torch.no_grad():
+            apply(model.train(), batch)
+        return (
+            f"slot {found[0]}, {plan[found[0]]} gives values that are not finite before any training" if found else ""
+        )
 
     def _train(self, model: nn.Module, request: Request, findings: Findings) -> None:
         # a shorter training has a recipe whose learning-rate schedule ends with its last epoch
