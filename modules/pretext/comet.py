@@ -80,7 +80,7 @@ class COMET(Pretext):
         """Return the vectors of both views, `(B, L, C)` each."""
         return [encoder(views["x"], hide=hide).transpose(1, 2) for hide in views["hide"]]
 
-    def loss(self, outputs: Any, groups: Tensor) -> Tensor:
+    def loss(self, outputs: Any, groups: Tensor) -> Tensor:  # type: ignore[override]
         """Return the mean over all levels of the weighted sum of the contrasts.
 
         Args:

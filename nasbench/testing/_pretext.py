@@ -72,7 +72,8 @@ class PretextCandidate:
             layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1)]
             model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, _CLASSES))
             return insert(model, None, input_size=_IMAGE)
-        name, given = ("patchtst", {}) if self.needs == "tokens" else ("ts2vec", {"padded": padded})
+        given: dict[str, Any] = {} if self.needs == "tokens" else {"padded": padded}
+        name = "patchtst" if self.needs == "tokens" else "ts2vec"
         host = create_backbone(name, input_size=_SERIES, num_classes=_CLASSES, **given)
         return insert(host, None, input_size=_SERIES)
 

@@ -43,7 +43,7 @@ INSTEAD = {("profile", "--run"): ["--front"]}
 ANY = {"--out", "--figure"}
 """Options that accept any text. `test_outputs.py` has the files that they name."""
 
-OF_DATA = {"--series", "--target"}
+OF_DATA = {"--series", "--target", "--groups"}
 """Options whose values depend on the data."""
 
 
