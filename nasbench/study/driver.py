@@ -25,7 +25,8 @@ from nasbench.library.surroundings import surroundings_kept
 from nasbench.runs.damage import damage_of
 from nasbench.runs.database import database_fault, open_database
 from nasbench.runs.environment import describe_environment
-from nasbench.runs.evaluation import describe_error
+from nasbench.runs.evaluation import at_full_budget, describe_error
+from nasbench.runs.feasibility import broken_bounds
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.latency import measured_columns
 from nasbench.runs.refinement import asks_for_seeds, equal_seeds
@@ -250,8 +251,21 @@ def _refine(run: Run, problem: Problem, engine: Engine, listen: Listener, began:
         Race(run, problem, engine, listen, began=began).run_all()
     else:
         EqualSeeds(run, problem, engine, listen, began=began).train_on(seeds)
+    for message in broken_means(run):
+        listen(Event(FINALISTS, 0, 0, message))
     if problem.settings.controls:
         Controls(run, problem, engine, listen, began=began).run_all()
+
+
+def broken_means(run: Run) -> list[str]:
+    """Return one line for each plan that kept every bound with its first seed, but not on the mean of its seeds."""
+    plans = at_full_budget(run.evaluations())
+    breaks = broken_bounds(plans, run.settings.constraints)
+    return [
+        f"trial {of_plan[0].number} is not on the front: the mean of its {len(of_plan)} seeds, {breaks[key]}"
+        for key, of_plan in plans.items()
+        if breaks[key] and len(of_plan) > 1 and not of_plan[0].is_bare
+    ]
 
 
 def _apart_if_it_crashed(run: Run, problem: Problem, engine: Engine) -> Engine:
