@@ -16,11 +16,11 @@ from typing import Any
 from nasbench.errors import EvaluationError
 from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS, Constraint
-from nasbench.runs.evaluation import Items
+from nasbench.runs.evaluation import Items, describe_error
 from nasbench.study.evaluators.base import Evaluator, Findings, Request
 from nasbench.text import clean
 
-__all__ = ["AskedEvaluator", "EvaluateFunction", "KnownFunction", "check_known", "known_values"]
+__all__ = ["AskedEvaluator", "EvaluateFunction", "KnownError", "KnownFunction", "check_known", "known_values"]
 
 EvaluateFunction = Callable[..., Mapping[str, Any]]
 """A function `fn(plan)` that returns a dict of metrics. The plan is a dict that maps each slot to an expression's text.
@@ -32,6 +32,11 @@ objective that is not a cost.
 
 KnownFunction = Callable[..., Mapping[str, Any]]
 """A function `fn(plan)` that returns a dict of values that are known exactly before the plan is evaluated."""
+
+
+class KnownError(EvaluationError):
+    """A user's function `known` failed for a plan, or returned something else than finite numbers by name."""
+
 
 _ITEMS = "items"
 
@@ -84,7 +89,7 @@ class AskedEvaluator(Evaluator):
         """Return the values that the user's function `known` returns for a plan.
 
         Raises:
-            EvaluationError: If they are not finite numbers.
+            KnownError: If they are not finite numbers, or if it raises an error.
         """
         return known_values(self.known_function, plan)
 
@@ -94,7 +99,7 @@ class AskedEvaluator(Evaluator):
         if request.epochs is not None and self.takes_epochs:
             options["epochs"] = request.epochs
         findings.metrics = known = self.known(Plan.of(request.plan)) if self.known_function is not None else {}
-        self.check_bounds(known, request, findings)
+        self.check_bounds(known, request, findings, varies=False)
         # The canonical text of a plan is JSON. It is parsed without importing any module, so torch is not needed.
         answer = self.function(json.loads(request.plan), **options)
         metrics = self._checked(answer, known)
@@ -145,16 +150,19 @@ def known_values(function: KnownFunction | None, plan: Plan) -> dict[str, float]
     """Return the values of a plan that a user's function knows before its evaluation. Empty without a function.
 
     Raises:
-        EvaluationError: If the function does not return finite numbers by name.
+        KnownError: If the function raises an error, or does not return finite numbers by name.
     """
     if function is None:
         return {}
-    answer = function(json.loads(plan.text))
+    try:
+        answer = function(json.loads(plan.text))
+    except (Exception, SystemExit) as error:  # anybody's code, and its reason is recorded with the plan
+        raise KnownError(f"known raised {describe_error(error)}") from error
     if not isinstance(answer, Mapping):
-        raise EvaluationError(f"known returned {type(answer).__name__}, not a mapping of name to number")
+        raise KnownError(f"known returned {type(answer).__name__}, not a mapping of name to number")
     values = {str(name): _number(name, value, "known") for name, value in answer.items()}
     if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-        raise EvaluationError(f"known returned values that are not finite: {', '.join(bad)}")
+        raise KnownError(f"known returned values that are not finite: {', '.join(bad)}")
     return values
 
 
