@@ -139,6 +139,29 @@ class Knowledge:
             return list(self.space.plans)
         return initial_plans(self.space, lambda plan: self.known(plan) if self.allowed(plan) else None)
 
+    def refusal(self) -> str:
+        """Return which constraint every plan breaks, apart from the bare backbone. "" if a plan keeps all of them.
+
+        Only a space that is small enough to be listed is checked, and only constraints on values that are known before
+        an evaluation.
+        """
+        if not self.bounds or isinstance(self.space, GivenPlans) or self.listed is None:
+            return ""
+        plans = [plan for plan in self.listed if not plan.is_bare]
+        if any(map(self.allowed, plans)):
+            return ""
+        known = [told for plan in plans if (told := self.known(plan)) is not None]
+        if not known:  # no plan can be built, which is no fault of the constraints
+            return ""
+        bare = self.known(Plan({})) or {}
+        for bound in self.bounds:
+            values = [told[bound.name] for told in known if bound.name in told]
+            if len(values) == len(known) and (bound.name in bare or not bound.relative):
+                best, word = (min(values), "least") if bound.operator.startswith("<") else (max(values), "most")
+                if not bound.holds(best, bare):
+                    return f"no plan of the space keeps {bound} (the {word} is {best:.6g})"
+        return f"no plan of the space keeps all of {', '.join(map(str, self.bounds))}"
+
     # -- plans -------------------------------------------------------------------------------------------------
 
     def plan(self, params: Mapping[str, str]) -> Plan:
@@ -194,7 +217,7 @@ class Knowledge:
 
     @cached_property
     def _told(self) -> set[str]:
-        """The names whose values are known for every drawn plan that can be built. Others are known for some at most."""
+        """The names whose values are known for every drawn plan that can be built."""
         # only calls of `known` show which names it returns, so the names are those of a sample of plans
         tells = [set(known) for _, known in self._drawn if known is not None]
         return set.intersection(*tells) if tells else set()
