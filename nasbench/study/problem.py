@@ -184,7 +184,7 @@ def _known_of_bare(function: KnownFunction | None) -> dict[str, float]:
         return known_values(function, BARE)
     except KnownError as error:
         raise InputError(
-            f"{error.reason}, for the bare backbone, whose plan is {{}}; it must return a number by name for each "
+            f"{error.reason} (for the bare backbone, whose plan is {{}}); known must return a number by name for each "
             "plan, as known=lambda plan: {'macs': 1e6 * len(plan)} does"
         ) from error
 
