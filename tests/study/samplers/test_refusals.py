@@ -267,8 +267,8 @@ def test_a_constraint_that_no_plan_keeps_ends_the_search_at_once(tmp_path):
 def test_a_rare_plan_that_keeps_a_constraint_is_drawn():
     """Of 343 plans, one keeps the bound. 64 draws alone miss it four times out of five."""
     knowledge = Knowledge(
-        resolved(3), WANTED, known=lambda plan: {"macs": float(plan != rare)}, breaks=lambda of: of["macs"] > 0,
-        bounds=[parse_constraint("macs<=0")],
+        resolved(3), WANTED, known=lambda plan: {"macs": float(plan != rare)}, breaks=lambda of: of["macs"] > 0.5,
+        bounds=[parse_constraint("macs<=0.5")],
     )  # fmt: skip
     rare = Plan.of({"stage1": "se", "stage2": "eca"})
     history = read_history(knowledge, study_of([]), SimpleNamespace(number=-1))
