@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from nasbench.errors import InputError
 from nasbench.objectives import Constraint, parse_constraint
 from nasbench.runs.evaluation import Evaluation
 
@@ -20,7 +22,10 @@ def broken_bounds(plans: Mapping[str, Sequence[Evaluation]], constraints: Iterab
         plans: The complete evaluations of each plan, at least one, by plan hash.
         constraints: The constraints, as in the settings. Relative ones refer to the bare backbone among the plans.
     """
-    bounds = [parse_constraint(text, None) for text in constraints]
+    bounds: list[Constraint] = []
+    for text in constraints:
+        with contextlib.suppress(InputError):  # a run of an earlier version can have one that is refused today
+            bounds.append(parse_constraint(text, None))
     means = {key: _means(evaluations, bounds) for key, evaluations in plans.items()}
     bare = next((means[key] for key, evaluations in plans.items() if evaluations[0].is_bare), {})
     return {
