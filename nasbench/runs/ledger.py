@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -191,6 +192,8 @@ def evaluation_of(trial: FrozenTrial) -> Evaluation | None:
 def recorded_evaluation(trial: FrozenTrial) -> Evaluation | None:
     """Return the evaluation of a trial as it was recorded, or None if the trial has no evaluation or is void.
 
+    A further seed that was rejected after its training counts as complete.
+
     Raises:
         ValueError: If the recorded hash is not the hash of the recorded plan.
         TypeError: If the record is not a mapping, or if its keys are not the fields of `Evaluation`.
@@ -204,6 +207,9 @@ def recorded_evaluation(trial: FrozenTrial) -> Evaluation | None:
     # The hash becomes part of file names, and anybody who can use the database can write a wrong one.
     if evaluation.plan_hash != text_hash(evaluation.plan):
         raise ValueError(f"its plan_hash {str(evaluation.plan_hash)[:40]!r} is not the hash of its plan")
+    if evaluation.state == "rejected" and evaluation.metrics and "wanted" in trial.user_attrs:
+        # Earlier versions rejected a further seed whose metric broke a bound, so a plan lost its bad seeds.
+        return replace(evaluation, state="complete", reason="")
     return evaluation
 
 

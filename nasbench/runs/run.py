@@ -18,6 +18,7 @@ from nasbench.library.plan import BARE, Plan
 from nasbench.objectives import COSTS
 from nasbench.runs.columns import AFTER, BEFORE, LAST
 from nasbench.runs.evaluation import Evaluation, at_full_budget
+from nasbench.runs.feasibility import broken_bounds
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.journal import RunJournal
 from nasbench.runs.schema import (
@@ -202,8 +203,9 @@ class Run:
         number of further seeds needed for a verdict, NaN if no number is enough. `items_needed` is the number of
         validation items needed for a verdict if no number of seeds is enough.
 
-        `breaks` is the bound that the bare backbone breaks, "" for other plans. Without such a bound there is no such
-        column. Such a bare backbone is the reference of the comparison, but not on the front.
+        `breaks` is the bound that the mean of a plan's seeds breaks, "" if it breaks none. If no plan breaks a bound,
+        there is no such column. Such a plan is not on the front. Such a bare backbone is still the reference of the
+        comparison.
 
         Columns of the front: `on_front`, and `probability`, which is the probability of being on the front (NaN if no
         plan has two seeds).
@@ -277,13 +279,15 @@ class Run:
         from nasbench.runs.control_comparison import compare_with_controls
         from nasbench.runs.trainings import trainings_of
 
-        chosen = at_full_budget(evaluations).values()
+        plans = at_full_budget(evaluations)
+        chosen = plans.values()
         if not chosen:
             return pd.DataFrame(columns=["number", "plan", "plan_hash", *self.directions, "on_front", "probability"])
         latency = self.journal.latency
         table = pd.DataFrame([_mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in chosen])
-        if any(of_plan[0].reason for of_plan in chosen):  # a bare backbone that breaks a bound is only the reference
-            table["breaks"] = [of_plan[0].reason for of_plan in chosen]
+        breaks = broken_bounds(plans, self.settings.constraints)
+        if any(breaks.values()):
+            table["breaks"] = list(breaks.values())
         if self.metric is None:
             return compare(table, [], self.directions, None)
         recorded = trainings_of(self)
@@ -299,10 +303,9 @@ class Run:
     def _front_size(self, evaluations: Iterable[Evaluation]) -> int:
         """Return the number of plans on the front. No intervals are computed, because these need items and pandas."""
         latency = self.journal.latency
-        chosen = at_full_budget(evaluations).values()
-        rows = [
-            _mean_row(of_plan) | latency.get(of_plan[0].plan_hash, {}) for of_plan in chosen if not of_plan[0].reason
-        ]
+        plans = at_full_budget(evaluations)
+        breaks = broken_bounds(plans, self.settings.constraints)
+        rows = [_mean_row(of_plan) | latency.get(key, {}) for key, of_plan in plans.items() if not breaks[key]]
         return int(
             on_front(
                 np.array([[row.get(name, np.nan) for name in self.directions] for row in rows]), self.directions

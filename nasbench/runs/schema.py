@@ -167,6 +167,7 @@ class RunConfig(_Part):
         space: The resolved space.
         task: The task. None if a function or a table evaluates the plans.
         plugins: The Python files of the run. None in a run of version 0.1.0.
+        known: The names that a user's function `known` told of the bare backbone.
     """
 
     schema_version: int = Field(ge=1, le=SCHEMA_VERSION)
@@ -178,6 +179,7 @@ class RunConfig(_Part):
     space: SpaceInfo
     task: TaskInfo | None
     plugins: Plugins | None = None
+    known: list[_Text] = []
 
 
 class DataRead(_Part):

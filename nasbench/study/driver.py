@@ -25,19 +25,20 @@ from nasbench.library.surroundings import surroundings_kept
 from nasbench.runs.damage import damage_of
 from nasbench.runs.database import database_fault, open_database
 from nasbench.runs.environment import describe_environment
-from nasbench.runs.evaluation import describe_error
+from nasbench.runs.evaluation import at_full_budget, describe_error
+from nasbench.runs.feasibility import broken_bounds
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.latency import measured_columns
 from nasbench.runs.refinement import asks_for_seeds, equal_seeds
 from nasbench.runs.run import Run, create_run, load_run
 from nasbench.runs.schema import CONTROLS, FINALISTS, SCHEMA_VERSION, SEARCH
-from nasbench.runs.settings import SearchSettings, ignored_notes
+from nasbench.runs.settings import SearchSettings, differences, ignored_notes
 from nasbench.runs.sources import uncopied_imports
 from nasbench.runs.trainings import trainings_of
 from nasbench.spaces import SlotLike
 from nasbench.study.briefing import briefing, read_lines, shown_path
 from nasbench.study.engines import Engine, Inline, make_engine
-from nasbench.study.evaluators.asked import EvaluateFunction, KnownFunction
+from nasbench.study.evaluators.asked import EvaluateFunction, KnownFunction, is_same
 from nasbench.study.loggers.logged import LoggedTrials
 from nasbench.study.phases.controls import Controls, RetriedControls
 from nasbench.study.phases.equal_seeds import BareSeeds, EqualSeeds
@@ -118,6 +119,7 @@ def run_search(
             note(message)
         for message in uncopied_imports(problem.settings):
             note(message)
+        _check_known(problem, folder)
         environment = describe_environment(problem.settings)
         run = create_run(folder.path, _config(problem, origins), environment, database, task=problem.task)
         for message in _damage(run):
@@ -133,6 +135,8 @@ def run_search(
             logged.catch_up()
             listen = logged.listening(listen)
             knowledge = Knowledge.of(problem.space, problem.directions, problem.evaluator, problem.settings.seed)
+            if refusal := knowledge.refusal():
+                raise InputError(f"{refusal}; give a wider constraint or another space")
             sampler = functools.partial(_sampler, problem.settings, knowledge)
             exploration = Exploration(
                 run, problem, engine, listen, sampler, knowledge.first_plans(), fidelity, began=began
@@ -227,6 +231,33 @@ def _claim_folder(folder: RunFolder) -> FileLock:
     return lock
 
 
+def _check_known(problem: Problem, folder: RunFolder) -> None:
+    """Check that `known` tells the same of the bare backbone as it did when the run to resume began.
+
+    Raises:
+        InputError: If it does not. Then the evaluations of the run and new ones could not be compared.
+    """
+    if not folder.is_run:
+        return
+    run = load_run(folder.path)
+    if differences(run.config["identity"], problem.identity):
+        return  # it is another search, and `create_run` says so
+    needed = {*problem.directions, *(bound.name for bound in problem.evaluator.constraints)}
+    if missing := sorted(needed.intersection(run.config.get("known", ())) - problem.known.keys()):
+        raise InputError(
+            f"{folder.path} was made with known=, which told {', '.join(missing)}; give a known= that tells this "
+            "again, or choose another --out"
+        )
+    bare = next((one for one in run.evaluations() if one.is_bare and one.is_complete), None)
+    for name, value in problem.known.items():
+        recorded = value if bare is None else bare.values.get(name, value)
+        if not is_same(value, recorded):
+            raise InputError(
+                f"known says that {name} of the bare backbone is {value:.6g}, but {folder.path} has {recorded:.6g}; "
+                "use the same known=, or choose another --out"
+            )
+
+
 def _earlier_settings(folder: RunFolder) -> list[str]:
     """Return the names of the settings in the config.yaml of the run to resume. Empty if there is no run."""
     return list(load_run(folder.path).config["settings"]) if folder.is_run else []
@@ -250,8 +281,21 @@ def _refine(run: Run, problem: Problem, engine: Engine, listen: Listener, began:
         Race(run, problem, engine, listen, began=began).run_all()
     else:
         EqualSeeds(run, problem, engine, listen, began=began).train_on(seeds)
+    for message in broken_means(run):
+        listen(Event(FINALISTS, 0, 0, message))
     if problem.settings.controls:
         Controls(run, problem, engine, listen, began=began).run_all()
+
+
+def broken_means(run: Run) -> list[str]:
+    """Return one line for each plan that kept every bound with its first seed, but not on the mean of its seeds."""
+    plans = at_full_budget(run.evaluations())
+    breaks = broken_bounds(plans, run.settings.constraints)
+    return [
+        f"trial {of_plan[0].number} is not on the front: the mean of its {len(of_plan)} seeds, {breaks[key]}"
+        for key, of_plan in plans.items()
+        if breaks[key] and len(of_plan) > 1 and not of_plan[0].is_bare
+    ]
 
 
 def _apart_if_it_crashed(run: Run, problem: Problem, engine: Engine) -> Engine:
@@ -277,6 +321,7 @@ def _config(problem: Problem, origins: Mapping[str, str]) -> dict[str, Any]:
         "origins": {name: origin for name, origin in origins.items() if name in SearchSettings.model_fields},
         "objectives": dict(problem.directions),
         "identity": problem.identity,
+        **({"known": sorted(problem.known)} if problem.known else {}),
         "space": {
             "name": problem.space.space.name,
             "plans": problem.space.count,

@@ -6,7 +6,7 @@ Every error in the settings is found here, before anything is written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nasbench import backbones
@@ -22,7 +22,13 @@ from nasbench.runs.columns import check_objective_names
 from nasbench.runs.refinement import is_refined
 from nasbench.runs.settings import SearchSettings
 from nasbench.spaces import ResolvedSpace, SlotLike, Space, load_space
-from nasbench.study.evaluators.asked import AskedEvaluator, EvaluateFunction, KnownFunction
+from nasbench.study.evaluators.asked import (
+    AskedEvaluator,
+    EvaluateFunction,
+    KnownError,
+    KnownFunction,
+    known_values,
+)
 from nasbench.study.evaluators.base import Evaluator
 from nasbench.tasks.forms import TABLE, kind_of
 from nasbench.tasks.recipe import Recipe
@@ -59,6 +65,7 @@ class Problem:
         evaluator: Evaluates one plan at a time.
         identity: The settings and the description of the data. Two runs of the same search must have the same identity.
         slots: The slots of the backbone.
+        known: What the user's function `known` tells of the bare backbone, by name. Empty without such a function.
     """
 
     settings: SearchSettings
@@ -68,6 +75,7 @@ class Problem:
     evaluator: Evaluator
     identity: dict[str, Any]
     slots: Sequence[SlotLike]
+    known: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def plans(self) -> int:
@@ -163,7 +171,22 @@ def _asked_problem(
     expected = [*wanted, *(bound.name for bound in bounds if bound.name not in wanted)]
     evaluator = AskedEvaluator(evaluate, expected, bounds, _epochs_of_function(settings), known_function)
     identity = _identity(settings, space, wanted, {"evaluate": "function"})
-    return Problem(settings, None, space, wanted, evaluator, identity, slots)
+    return Problem(settings, None, space, wanted, evaluator, identity, slots, _known_of_bare(known_function))
+
+
+def _known_of_bare(function: KnownFunction | None) -> dict[str, float]:
+    """Return what a user's function `known` tells of the bare backbone.
+
+    Raises:
+        InputError: If it raises an error, or returns something else than finite numbers by name.
+    """
+    try:
+        return known_values(function, BARE)
+    except KnownError as error:
+        raise InputError(
+            f"{error.reason} (for the bare backbone, whose plan is {{}}); known must return a number by name for each "
+            "plan, as known=lambda plan: {'macs': 1e6 * len(plan)} does"
+        ) from error
 
 
 def _with_space(
@@ -364,7 +387,8 @@ def _tabulated_problem(settings: SearchSettings, file: str, known: KnownFunction
     }
     settings = settings.model_copy(update=filled)
     identity = _identity(settings, space, wanted, {"table": fingerprint_of(file)})
-    return Problem(settings, None, space, wanted, ReplayedEvaluator(table, bounds, known), identity, info.slots)
+    evaluator = ReplayedEvaluator(table, bounds, known)
+    return Problem(settings, None, space, wanted, evaluator, identity, info.slots, _known_of_bare(known))
 
 
 def check_used(settings: SearchSettings) -> None:

@@ -13,14 +13,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nasbench.errors import EvaluationError
+from nasbench.errors import EvaluationError, nearest
 from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS, Constraint
-from nasbench.runs.evaluation import Items
+from nasbench.runs.evaluation import Items, describe_error
 from nasbench.study.evaluators.base import Evaluator, Findings, Request
 from nasbench.text import clean
 
-__all__ = ["AskedEvaluator", "EvaluateFunction", "KnownFunction", "check_known", "known_values"]
+__all__ = [
+    "AskedEvaluator",
+    "EvaluateFunction",
+    "KnownError",
+    "KnownFunction",
+    "check_known",
+    "is_same",
+    "known_values",
+]
 
 EvaluateFunction = Callable[..., Mapping[str, Any]]
 """A function `fn(plan)` that returns a dict of metrics. The plan is a dict that maps each slot to an expression's text.
@@ -32,6 +40,11 @@ objective that is not a cost.
 
 KnownFunction = Callable[..., Mapping[str, Any]]
 """A function `fn(plan)` that returns a dict of values that are known exactly before the plan is evaluated."""
+
+
+class KnownError(EvaluationError):
+    """A user's function `known` failed for a plan, or returned something else than finite numbers by name."""
+
 
 _ITEMS = "items"
 
@@ -84,7 +97,7 @@ class AskedEvaluator(Evaluator):
         """Return the values that the user's function `known` returns for a plan.
 
         Raises:
-            EvaluationError: If they are not finite numbers.
+            KnownError: If they are not finite numbers, or if it raises an error.
         """
         return known_values(self.known_function, plan)
 
@@ -94,7 +107,7 @@ class AskedEvaluator(Evaluator):
         if request.epochs is not None and self.takes_epochs:
             options["epochs"] = request.epochs
         findings.metrics = known = self.known(Plan.of(request.plan)) if self.known_function is not None else {}
-        self.check_bounds(known, request, findings)
+        self.check_bounds(known, request, findings, varies=False)
         # The canonical text of a plan is JSON. It is parsed without importing any module, so torch is not needed.
         answer = self.function(json.loads(request.plan), **options)
         metrics = self._checked(answer, known)
@@ -111,13 +124,20 @@ class AskedEvaluator(Evaluator):
             raise EvaluationError(f"evaluate returned {type(answer).__name__}, not a mapping of metric to number")
         missing = [name for name in self.expected if name not in answer and name not in known]
         if missing:
-            raise EvaluationError(f"evaluate returned {sorted(answer)}, without {', '.join(missing)}")
+            raise EvaluationError(self._missing(missing, [*map(str, answer), *known]))
         metrics = {str(name): _number(name, value, "evaluate") for name, value in answer.items() if name != _ITEMS}
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         if bad:
             raise EvaluationError(f"{', '.join(bad)} is not finite", kind="nan")
         check_known(known, metrics)
         return {**known, **metrics}
+
+    def _missing(self, missing: Sequence[str], returned: Sequence[str]) -> str:
+        """Return that values are missing, with the nearest names of those that were returned."""
+        functions = "evaluate" if self.known_function is None else "evaluate and known"
+        told = f"{functions} returned {sorted({*returned} - {_ITEMS})}, without {', '.join(missing)}"
+        near = dict.fromkeys(other for name in missing for other in nearest(name, returned) if other != _ITEMS)
+        return told + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "")
 
     def _checked_items(self, given: Any, metrics: Mapping[str, float]) -> Items:
         import numpy as np  # imported here, because most functions return no items
@@ -145,10 +165,19 @@ def known_values(function: KnownFunction | None, plan: Plan) -> dict[str, float]
     """Return the values of a plan that a user's function knows before its evaluation. Empty without a function.
 
     Raises:
-        EvaluationError: If the function does not return finite numbers by name.
+        KnownError: If the function raises an error, or does not return finite numbers by name.
     """
     if function is None:
         return {}
+    try:
+        return _told_by(function, plan)
+    except EvaluationError as error:
+        raise KnownError(error.reason) from None
+    except (Exception, SystemExit) as error:  # anybody's code, and its reason is recorded with the plan
+        raise KnownError(f"known raised {describe_error(error)}") from error
+
+
+def _told_by(function: KnownFunction, plan: Plan) -> dict[str, float]:
     answer = function(json.loads(plan.text))
     if not isinstance(answer, Mapping):
         raise EvaluationError(f"known returned {type(answer).__name__}, not a mapping of name to number")
@@ -179,6 +208,11 @@ def _number(name: Any, value: Any, function: str) -> float:
     )
 
 
+def is_same(known: float, returned: float) -> bool:
+    """Whether a value that is known before an evaluation equals the one that was returned, except for rounding."""
+    return math.isclose(known, returned, rel_tol=_ROUNDING, abs_tol=1e-12)
+
+
 def check_known(known: Mapping[str, Any], returned: Mapping[str, Any]) -> None:
     """Check that an evaluation returned the values that were known before it, if it returned them at all.
 
@@ -186,11 +220,7 @@ def check_known(known: Mapping[str, Any], returned: Mapping[str, Any]) -> None:
         EvaluationError: If it did not.
     """
     for name, value in known.items():
-        if (
-            isinstance(value, float)
-            and name in returned
-            and not math.isclose(value, returned[name], rel_tol=_ROUNDING, abs_tol=1e-12)
-        ):
+        if isinstance(value, float) and name in returned and not is_same(value, returned[name]):
             raise EvaluationError(
                 f"known said that {name} is {value:.6g}, but the evaluation returned {returned[name]:.6g}"
             )

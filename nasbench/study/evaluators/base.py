@@ -40,6 +40,8 @@ class Request:
         before: The evaluation of a shorter training with the same plan and seed. The measured gates are not checked
             again. None if there is none.
         weights: Whether the evaluation must include the trained weights.
+        accepted: Whether the plan broke no bound with its first seed, or is a control. Then values that vary between
+            seeds are only recorded. If bounds rejected bad seeds, the mean of a plan would be too good.
     """
 
     plan: str
@@ -49,6 +51,7 @@ class Request:
     epochs: int | None = None
     before: Evaluation | None = None
     weights: bool = False
+    accepted: bool = False
 
     @classmethod
     def of(cls, plan: Plan, seed: int = 0, **more: Any) -> Request:
@@ -184,15 +187,25 @@ class Evaluator(ABC):
         """
         return None
 
-    def check_bounds(self, values: Mapping[str, Any], request: Request, findings: Findings) -> None:
+    def check_bounds(
+        self, values: Mapping[str, Any], request: Request, findings: Findings, *, varies: bool = True
+    ) -> None:
         """Check the bounds on those values that are known so far.
 
         The bare backbone is the reference of every plan, so it is not rejected. The bound that it breaks is written
         into the reason of its findings.
 
+        Args:
+            values: The values, by name.
+            request: The request.
+            findings: The results so far.
+            varies: Whether another seed or measurement can give other values.
+
         Raises:
             RejectedError: If a plan breaks a bound.
         """
+        if varies and request.accepted:
+            return
         reference = request.reference(values)
         for constraint in self.constraints:
             if constraint.name in values and not constraint.holds(values[constraint.name], reference):

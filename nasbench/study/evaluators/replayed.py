@@ -34,10 +34,13 @@ class ReplayedEvaluator(Evaluator):
         """Return the values of a plan that are known before training: its costs, and those of the user's function.
 
         Raises:
-            PlanError: If the plan is not in the table.
-            EvaluationError: If the user's function does not return finite numbers.
+            PlanError: If the plan is not in the table, or has no costs there, because it could not be built.
+            KnownError: If the user's function does not return finite numbers.
         """
-        costs = self.table.costs(self._row(plan, 0))  # costs are the same for every seed
+        row = self._row(plan, 0)  # costs are the same for every seed
+        costs = self.table.costs(row)
+        if self.table.info.costs and not costs:
+            raise PlanError(f"the plan has no costs in {self.table.name}: {row['reason']}")
         return {**costs, **known_values(self.known_function, plan)}
 
     def find(self, request: Request, findings: Findings) -> None:
@@ -47,9 +50,9 @@ class ReplayedEvaluator(Evaluator):
             row = self._row(plan, request.seed)
         except PlanError as error:
             raise RejectedError(str(error)) from None
-        known = self.known(plan)
         findings.costs = self.table.costs(row)
-        self.check_bounds(known, request, findings)
+        known = {**findings.costs, **known_values(self.known_function, plan)}
+        self.check_bounds(known, request, findings, varies=False)
         findings.metrics, findings.fidelity = self.table.metrics(row), int(row["fidelity"])
         if row["state"] != "complete":
             findings.state, findings.reason = row["state"], row["reason"]

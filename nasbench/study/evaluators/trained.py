@@ -129,7 +129,7 @@ class TrainedEvaluator(Evaluator):
         try:
             # the costs of a shorter training can include a measured latency, so they are used again
             findings.costs = self.known(plan) if before is None else dict(before.costs)
-            self._check(findings.costs, request, findings)
+            self._check(findings.costs, request, findings, varies=before is not None)
             model = self.builder.build(plan, request.seed)
         except InputError as error:
             raise RejectedError(str(error)) from None
@@ -201,20 +201,21 @@ class TrainedEvaluator(Evaluator):
             # Without a device profile, latency is not known before this point. Its bounds are checked before the
             # training, which takes longer.
             findings.costs |= self._latency(model, request)
-            self._check(findings.costs, request, findings)
+            self._check(findings.costs, request, findings, varies=True)
         if self.proxies:
-            findings.proxies = self._proxies(plan, request.seed)
+            findings.proxies = self._proxies(plan, request)
             self.check_bounds(findings.proxies, request, findings)
 
-    def _proxies(self, plan: Plan, seed: int) -> dict[str, float]:
+    def _proxies(self, plan: Plan, request: Request) -> dict[str, float]:
         """Compute the proxies of the untrained model, and of a second one with other weights and batches.
 
         A proxy without a value is left out. If there is a bound on this proxy, the plan is rejected. Modules are
         inserted without gates: with gates of value 0, every plan would have the score of the bare backbone.
         """
         # the second seed is derived from the first, so that the second score can also be reproduced
+        seed = request.seed
         again = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
-        bounded = {constraint.name for constraint in self.constraints}
+        bounded = set() if request.accepted else {constraint.name for constraint in self.constraints}
         scores: dict[str, float] = {}
         with device_lock(self.device, shared=True):
             for drawn, ending in ((seed, ""), (again, RETEST)):
@@ -245,14 +246,14 @@ class TrainedEvaluator(Evaluator):
             columns[f"latency{end}_ms"] = columns[f"latency_ratio{end}"] * request.bare["latency_ms"]
         return columns
 
-    def _check(self, known: Mapping[str, Any], request: Request, findings: Findings) -> None:
+    def _check(self, known: Mapping[str, Any], request: Request, findings: Findings, *, varies: bool) -> None:
         if not known["exact"] and not self.allow_lower_bound and {"macs", "elementwise_flops"} & set(self.counted):
             raise RejectedError(
                 "its operation counts are only lower bounds, because there is no formula for "
                 f"{', '.join(known['unknown_ops'])} "
                 "(nasbench.register_formula adds one, allow_lower_bound accepts it)"
             )
-        self.check_bounds(known, request, findings)
+        self.check_bounds(known, request, findings, varies=varies)
 
 
 def _weights_of(model: nn.Module, seed: int) -> bytes:

@@ -153,7 +153,7 @@ class FurtherSeeds(Phase):
         # compared plan.
         weights = self.keeps_weights and wanted.number not in self.run.folder.stored_weights
         return number, Request(
-            wanted.plan, wanted.plan_hash, wanted.seed, self.bare.values, epochs=epochs, weights=weights
+            wanted.plan, wanted.plan_hash, wanted.seed, self.bare.values, epochs, weights=weights, accepted=True
         )
 
     def record(self, number: int, evaluation: Evaluation) -> None:

@@ -20,6 +20,7 @@ from nasbench.evidence.race import BARE_SEEDS, State, race
 from nasbench.evidence.race import Race as Position
 from nasbench.evidence.verdicts import judge_plans
 from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.feasibility import broken_bounds
 from nasbench.runs.ledger import evaluation_of
 from nasbench.runs.refinement import further_trainings, most_seeds
 from nasbench.runs.run import Run
@@ -219,8 +220,10 @@ def explored_front(run: Run) -> list[Evaluation]:
     if not plans:
         return []
     values = np.array([one.objectives(run.directions) for one in plans], dtype=float)
-    # a bare backbone that breaks a bound, which is then its reason, is no alternative to a plan
-    bare = np.array([_first_seeds(run, one) for one in every if one.is_bare and not one.reason], dtype=float)
+    first = {one.plan_hash: _first_seeds(run, one) for one in every if one.is_bare}
+    # a bare backbone that breaks a bound is no alternative to a plan
+    breaks = broken_bounds(first, run.settings.constraints)
+    bare = np.array([_mean(run, seeds) for key, seeds in first.items() if not breaks[key]], dtype=float)
     kept = non_dominated(np.concatenate([values, bare.reshape(-1, values.shape[1])]), directions)
     front = np.flatnonzero(kept[: len(plans)])
     if not len(front):
@@ -234,12 +237,17 @@ def explored_front(run: Run) -> list[Evaluation]:
     return [plans[front[index]] for index in np.argsort(-gains, kind="stable")]
 
 
-def _first_seeds(run: Run, bare: Evaluation) -> list[float]:
-    """Return each objective of the bare backbone as the mean over its first seeds.
+def _first_seeds(run: Run, bare: Evaluation) -> list[Evaluation]:
+    """Return the complete evaluations of the bare backbone with its first seeds.
 
     Later seeds are left out. Otherwise the front would change during the race.
     """
     first = range(run.settings.seed, run.settings.seed + BARE_SEEDS)
     further = [one for one in run.journal.evaluations(FINALISTS) if one.is_bare and one.seed in first]
-    known = [one.objectives(run.directions) for one in (bare, *further) if one.is_complete]
-    return [float(value) for value in np.mean(np.array(known, dtype=float), axis=0)]
+    return [one for one in (bare, *further) if one.is_complete]
+
+
+def _mean(run: Run, seeds: Sequence[Evaluation]) -> list[float]:
+    """Return the mean of each objective."""
+    values = np.array([one.objectives(run.directions) for one in seeds], dtype=float)
+    return [float(value) for value in values.mean(axis=0)]

@@ -69,8 +69,8 @@ class PlanSampler(BaseSampler):
     def unseen(self, history: History, rng: random.Random) -> Plan | None:
         """Draw an unseen plan uniformly, if possible from the plans that break no known constraint.
 
-        If `_MAX_DRAWS` draws give only plans that break a constraint, return one of these. Return None if every plan
-        was seen.
+        If `_MAX_DRAWS` draws give only plans that break a constraint, return one of these, unless the space is small
+        enough to be listed. Return None if every plan was seen.
         """
         seen = {plan.hash for plan in history.seen}
         refused = None
@@ -80,4 +80,8 @@ class PlanSampler(BaseSampler):
                 return refused if drawn is None else drawn
             refused = drawn
             seen.add(drawn.hash)
-        return refused
+        # rare plans that break none are found in a list, so that no trial is spent on one that breaks a constraint
+        listed = [
+            plan for plan in self.knowledge.listed or () if plan.hash not in seen and self.knowledge.allowed(plan)
+        ]
+        return rng.choice(listed) if listed else refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,10 +121,11 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
             # the trial is running, or queued, or was dropped because another driver claimed the plan first
             pending[plan] = None
     bare = max((one for (plan, _), one in readings.items() if plan.is_bare), key=lambda one: one.epochs, default=None)
-    reference: Mapping[str, Any] = {} if bare is None else bare.values
+    full = max((one.epochs for one in readings.values()), default=0)
+    reference: Mapping[str, Any] = {} if bare is None else _bounded(knowledge, bare, full)
     results: dict[int, dict[Plan, list[float]]] = {0: {}}  # objectives by number of epochs and plan
     for (plan, epochs), one in readings.items():
-        if one.complete and knowledge.keeps_bounds(one.values, reference):
+        if one.complete and knowledge.keeps_bounds(_bounded(knowledge, one, full), reference):
             results.setdefault(epochs, {})[plan] = [float(one.values[name]) for name in knowledge.directions]
     # if no number of epochs has enough plans, the one with most plans is used
     longest = max((epochs for epochs, of in results.items() if len(of) >= ENOUGH), default=None)
@@ -148,12 +150,25 @@ def _table(knowledge: Knowledge, readings: Sequence[_Reading]) -> Readings:
     shape = (len(readings), len(knowledge.names))
     means, counts, squares = np.full(shape, np.nan), np.ones(len(readings)), np.zeros(shape)
     for index, one in enumerate(readings):
-        repeats = knowledge.repeats.get(one.plan, ()) if one.complete and one.epochs == full else ()
-        rows = np.array([[_number(of.get(name)) for name in knowledge.names] for of in (one.values, *repeats)])
+        seeds = _seeds(knowledge, one, full)
+        rows = np.array([[_number(of.get(name)) for name in knowledge.names] for of in seeds])
         means[index], counts[index] = rows.mean(axis=0), len(rows)
         squares[index] = ((rows - means[index]) ** 2).sum(axis=0)
     epochs = np.array([one.epochs for one in readings], dtype=float)
     return Readings([one.plan for one in readings], means, counts, squares, epochs)
+
+
+def _seeds(knowledge: Knowledge, one: _Reading, full: int) -> list[Mapping[str, Any]]:
+    """Return the values of a reading and, if it is complete and at the full budget, those of the further seeds."""
+    return [one.values, *(knowledge.repeats.get(one.plan, ()) if one.complete and one.epochs == full else ())]
+
+
+def _bounded(knowledge: Knowledge, one: _Reading, full: int) -> Mapping[str, Any]:
+    """Return the values of a reading, in which those that have a bound are the means over the seeds."""
+    seeds = _seeds(knowledge, one, full)
+    names = {bound.name for bound in knowledge.bounds if bound.name in one.values}
+    means = {name: statistics.mean(float(of[name]) for of in seeds if name in of) for name in names}
+    return {**one.values, **means}
 
 
 def _number(value: Any) -> float:

@@ -15,6 +15,7 @@ from nasbench.library.expression import NONE
 from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS, Constraint
 from nasbench.spaces import GivenPlans, ResolvedSpace
+from nasbench.study.evaluators.asked import KnownError
 from nasbench.study.evaluators.base import Evaluator
 from nasbench.study.samplers.features import MAX_REMEMBERED, Features
 from nasbench.study.samplers.gaussian import Hyper
@@ -44,11 +45,16 @@ def nothing_breaks(known: Mapping[str, Any]) -> bool:
 
 
 def known_before(evaluator: Evaluator) -> Callable[[Plan], Mapping[str, Any] | None]:
-    """Return a function that returns what is known of a plan before evaluation, or None if the plan cannot be built."""
+    """Return a function that returns what is known of a plan before evaluation, or None if the plan cannot be built.
+
+    If a user's function `known` fails, nothing is known of the plan. Then its evaluation fails too, and records why.
+    """
 
     def known(plan: Plan) -> Mapping[str, Any] | None:
         try:
             return evaluator.known(plan)
+        except KnownError:
+            return {}
         # The code of a module can raise any error. It raises the error again in the evaluation of the plan, which
         # records it.
         except (Exception, SystemExit):
@@ -65,9 +71,16 @@ def stream(*parts: object) -> random.Random:
 
 @dataclass(frozen=True)
 class _Facts:
-    """The known objectives of a plan, as `Knowledge.costs` returns them, and whether it can be proposed."""
+    """What is known of a plan before its evaluation.
+
+    Attributes:
+        costs: The known objectives, as `Knowledge.costs` returns them.
+        some: The values of objectives that are known for some plans only, by name.
+        allowed: Whether the plan can be proposed.
+    """
 
     costs: FloatArray
+    some: Mapping[str, float]
     allowed: bool
 
 
@@ -126,6 +139,29 @@ class Knowledge:
             return list(self.space.plans)
         return initial_plans(self.space, lambda plan: self.known(plan) if self.allowed(plan) else None)
 
+    def refusal(self) -> str:
+        """Return which constraint every plan breaks, apart from the bare backbone. "" if a plan keeps all of them.
+
+        Only a space that is small enough to be listed is checked, and only constraints on values that are known before
+        an evaluation.
+        """
+        if not self.bounds or isinstance(self.space, GivenPlans) or self.listed is None:
+            return ""
+        plans = [plan for plan in self.listed if not plan.is_bare]
+        if any(map(self.allowed, plans)):
+            return ""
+        known = [told for plan in plans if (told := self.known(plan)) is not None]
+        if not known:  # no plan can be built, which is no fault of the constraints
+            return ""
+        bare = self.known(Plan({})) or {}
+        for bound in self.bounds:
+            values = [told[bound.name] for told in known if bound.name in told]
+            if len(values) == len(known) and (bound.name in bare or not bound.relative):
+                best, word = (min(values), "least") if bound.operator.startswith("<") else (max(values), "most")
+                if not bound.holds(best, bare):
+                    return f"no plan of the space keeps {bound} (the {word} is {best:.6g})"
+        return f"no plan of the space keeps all of {', '.join(map(str, self.bounds))}"
+
     # -- plans -------------------------------------------------------------------------------------------------
 
     def plan(self, params: Mapping[str, str]) -> Plan:
@@ -136,24 +172,20 @@ class Knowledge:
         return self._plans[key]
 
     def allowed(self, plan: Plan) -> bool:
-        """Whether the costs of a plan are known, so that it can probably be built, and break no constraint."""
+        """Whether a plan can probably be built and its known values break no constraint."""
         facts = self._look(plan)
         return facts is not None and facts.allowed
 
     @cached_property
     def sample(self) -> list[Plan]:
-        """Plans drawn uniformly from those that have all known objectives. The same for every proposal of a study."""
-        return [plan for plan, known in self._drawn if self._tells(known)]
+        """Plans drawn uniformly from those that can be built. The same for every proposal of a study."""
+        return [plan for plan, known in self._drawn if known is not None]
 
     @cached_property
     def _drawn(self) -> list[tuple[Plan, Mapping[str, Any] | None]]:
         rng = stream(self.seed, "sample")
         drawn = (self.space.sample(rng) for _ in range(SAMPLE))
         return [(plan, self.known(plan)) for plan in drawn]
-
-    def _tells(self, known: Mapping[str, Any] | None) -> bool:
-        """Whether the known values of a plan include every objective that is known for any plan."""
-        return known is not None and all(name in known for name in self.known_names)
 
     @cached_property
     def listed(self) -> list[Plan] | None:
@@ -180,22 +212,26 @@ class Knowledge:
 
     @cached_property
     def known_names(self) -> tuple[str, ...]:
-        """Names of the objectives that are known, for at least one drawn plan, before a plan is evaluated."""
+        """Names of the objectives that are known, for every drawn plan, before the plan is evaluated."""
+        return tuple(name for name in self.directions if name in self._told)
+
+    @cached_property
+    def _told(self) -> set[str]:
+        """The names whose values are known for every drawn plan that can be built."""
         # only calls of `known` show which names it returns, so the names are those of a sample of plans
-        known_somewhere = {name for _, known in self._drawn for name in known or {}}
-        return tuple(name for name in self.directions if name in known_somewhere)
+        tells = [set(known) for _, known in self._drawn if known is not None]
+        return set.intersection(*tells) if tells else set()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The objectives, then the other names on which there are bounds that are not known before an evaluation."""
-        told = {name for _, known in self._drawn for name in known or {}}
         others = dict.fromkeys(bound.name for bound in self.bounds)
-        return (*self.directions, *(name for name in others if name not in self.directions and name not in told))
+        return (*self.directions, *(name for name in others if name not in self.directions and name not in self._told))
 
     @cached_property
     def _known_scales(self) -> dict[str, Scale]:
         """The scales of the known objectives, chosen with a sample of plans."""
-        rows = [known for _, known in self._drawn if known is not None and self._tells(known)]
+        rows = [known for _, known in self._drawn if known is not None]
         return {
             name: Scale.of_cost(np.array([float(row[name]) for row in rows]), self._sign(name))
             for name in self.known_names
@@ -244,21 +280,28 @@ class Knowledge:
         """Return the known objectives of a plan, in the order of `known_names`, on the scale of `scaled`.
 
         Args:
-            plan: Any plan. All results are nan if the plan cannot be built.
+            plan: Any plan. All results are nan if the plan cannot be built, and so is a value that is not known of this
+                plan.
         """
         facts = self._look(plan)
         return np.full(len(self.known_names), np.nan) if facts is None else facts.costs
+
+    def some(self, plan: Plan) -> Mapping[str, float]:
+        """Return those known values of a plan that are known for some plans only, for each of `names`."""
+        facts = self._look(plan)
+        return {} if facts is None else facts.some
 
     def _look(self, plan: Plan) -> _Facts | None:
         if plan not in self._facts:
             if len(self._facts) >= MAX_REMEMBERED:
                 self._facts.clear()
             known = self.known(plan)
-            if known is None or not self._tells(known):
+            if known is None:
                 self._facts[plan] = None
             else:
-                self._facts[plan] = _Facts(self._scaled_costs(known), not self.breaks(known))
+                some = {name: float(known[name]) for name in self.names if name in known and name not in self._told}
+                self._facts[plan] = _Facts(self._scaled_costs(known), some, not self.breaks(known))
         return self._facts[plan]
 
     def _scaled_costs(self, known: Mapping[str, Any]) -> FloatArray:
-        return np.array([float(self._known_scales[name](known[name])) for name in self.known_names])
+        return np.array([float(self._known_scales[name](known.get(name, np.nan))) for name in self.known_names])

@@ -9,7 +9,7 @@ Source: Gardner et al., "Bayesian optimization with inequality constraints", ICM
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -92,16 +92,16 @@ class Surrogate:
         """Return the expected hypervolume improvement of each plan times its chance to be feasible, `(plans,)`."""
         blocks = self._blocks(plans)
         mean, deviation = self._objectives(plans, blocks)
-        return expected_improvement(self.front, self.reference, mean, deviation) * self._chance(blocks)
+        return expected_improvement(self.front, self.reference, mean, deviation) * self._chance(plans, blocks)
 
     def chance(self, plans: Sequence[Plan]) -> FloatArray:
         """Return the probability of each plan that it succeeds and breaks no bound, `(plans,)`."""
-        return self._chance(self._blocks(plans))
+        return self._chance(plans, self._blocks(plans))
 
     def predict(self, plans: Sequence[Plan]) -> tuple[FloatArray, FloatArray]:
         """Return means and standard deviations of the objectives, `(plans, m)` each.
 
-        All objectives are minimised. The standard deviation of a known objective is 0.
+        All objectives are minimised. The standard deviation of a known value is 0.
         """
         return self._objectives(plans, self._blocks(plans))
 
@@ -112,12 +112,18 @@ class Surrogate:
         for column in self._modelled:
             if column < len(self._known):
                 mean[:, column] = self.models[column].mean(blocks)
+                for row, value in self._known_of(column, plans):
+                    mean[row, column] = value
         return mean
 
     def _exact(self, plans: Sequence[Plan]) -> FloatArray:
         """Return the known objectives, and 0 for the others, `(plans, m)`."""
         values = np.zeros((len(plans), len(self._known)))
-        values[:, self._known] = np.array([self._knowledge.costs(plan) for plan in plans]).reshape(len(plans), -1)
+        costs = np.array([self._knowledge.costs(plan) for plan in plans]).reshape(len(plans), -1)
+        if np.isnan(costs).any():  # that all drawn plans have a value that this one lacks is rare, so it has no model
+            usual = np.array([self._knowledge.costs(plan) for plan in self._knowledge.sample]).mean(axis=0)
+            costs = np.where(np.isnan(costs), usual, costs)
+        values[:, self._known] = costs
         return values
 
     def _objectives(self, plans: Sequence[Plan], blocks: Blocks) -> tuple[FloatArray, FloatArray]:
@@ -125,18 +131,34 @@ class Surrogate:
         deviation = np.zeros_like(mean)
         for column in self._modelled:
             if column < len(self._known):
-                mean[:, column], deviation[:, column] = self.models[column].predict(blocks)
+                mean[:, column], deviation[:, column] = self._value(column, plans, blocks)
         return mean, deviation
 
-    def _chance(self, blocks: Blocks) -> FloatArray:
+    def _value(self, column: int, plans: Sequence[Plan], blocks: Blocks) -> tuple[FloatArray, FloatArray]:
+        """Return means and standard deviations of a modelled value. Where a plan's value is known, it is used."""
+        mean, deviation = self.models[column].predict(blocks)
+        for row, value in self._known_of(column, plans):
+            mean[row], deviation[row] = value, 0.0
+        return mean, deviation
+
+    def _known_of(self, column: int, plans: Sequence[Plan]) -> Iterator[tuple[int, float]]:
+        """Yield the index of each plan of which a modelled value is known, with this value."""
+        name = self._knowledge.names[column]
+        for row, plan in enumerate(plans):
+            if name in (known := self._knowledge.some(plan)):
+                yield row, float(self._scales[column](known[name]))
+
+    def _chance(self, plans: Sequence[Plan], blocks: Blocks) -> FloatArray:
         chance = np.ones(len(blocks[0]))
         for bound in self._bounds:
             column = self._knowledge.names.index(bound.name)
-            mean, deviation = self.models[column].predict(blocks)
+            mean, deviation = self._value(column, plans, blocks)
             limit = float(self._scales[column](bound.limit(self._history.bare)))
             # a value that is maximised changes its sign on its scale
             below = bound.operator.startswith("<") == (self._scales[column].sign > 0)
-            chance *= ndtr((limit - mean if below else mean - limit) / deviation)
+            known = deviation == 0  # and then it breaks no bound, because such plans are not proposed
+            gap = limit - mean if below else mean - limit
+            chance *= np.where(known, 1.0, ndtr(gap / np.where(known, 1.0, deviation)))
         if self.success is not None:
             mean, deviation = self.success.predict(blocks)
             chance *= ndtr((mean - 0.5) / deviation)

@@ -289,7 +289,7 @@ def test_numbers_of_every_kind_are_taken(tmp_path, kind):
 
 
 def test_a_value_that_is_known_before_is_a_number(tmp_path):
-    with pytest.raises(InputError, match="known returned '1' for cost, which is not a number; return only numbers;"):
+    with pytest.raises(InputError, match="known returned '1' for cost, which is not a number; return only numbers"):
         search(tmp_path / "r", noisy, trials=2, known=lambda plan: {"cost": "1"})
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,8 @@ import nasbench as nb
 from nasbench.errors import InputError
 from nasbench.library.plan import BARE, Plan
 from nasbench.objectives import parse_constraint
+from nasbench.runs.ledger import recorded_evaluation
+from nasbench.runs.schema import FINALISTS
 from nasbench.runs.settings import SearchSettings
 from nasbench.runs.storage import quiet
 from nasbench.study.driver import order_note
@@ -210,12 +213,104 @@ def test_known_equals_what_a_table_of_the_same_values_gives(tmp_path):
         (lambda plan: 3, "known returned int"),
         (lambda plan: {"macs": math.nan}, "not finite: macs"),
         (lambda plan: {"macs": "many"}, "'many' for macs, which is not a number"),
+        (lambda plan: 1 / 0, "^known raised ZeroDivisionError: division by zero .for the bare backbone"),
+        (lambda plan: None, "^known returned NoneType, not a mapping"),
         (lambda plan: {"macs": 1.0}, "known said that macs is 1, but the evaluation returned 10"),
     ],
 )
 def test_wrong_known_values_are_named(known, told, tmp_path):
     with pytest.raises(InputError, match=told):
         search(tmp_path / "r", known=known)
+
+
+def test_a_value_that_nobody_returned_is_named_with_the_nearest(tmp_path):
+    def energy(plan):
+        return {**score(plan), "energy": 1.0}
+
+    with pytest.raises(InputError, match=r"without enregy; did you mean 'energy'\?"):
+        search(tmp_path / "a", energy, constraints=["enregy<=6"])
+    with pytest.raises(InputError, match=r"evaluate and known returned \['accuracy'\], without macs;"):
+        search(tmp_path / "b", lambda plan: {"accuracy": 1.0}, known=lambda plan: {"macs": 1.0} if plan else {})
+
+
+def test_a_run_is_resumed_with_the_same_known_values(tmp_path):
+    def accuracy(plan):
+        return {"accuracy": score(plan)["accuracy"]}
+
+    def known(plan):
+        return {"macs": score(plan)["macs"]}
+
+    given = {"out": tmp_path / "r", "evaluate": accuracy, "report": False}
+    search(**given, known=known, trials=4)
+    with pytest.raises(InputError, match=r"known says that macs of the bare backbone is 1000, but .* has 10;"):
+        search(**given, known=lambda plan: {"macs": 100 * score(plan)["macs"]}, trials=6)
+    with pytest.raises(InputError, match=r"was made with known=, which told macs; give a known="):
+        search(**given, trials=6)
+    run = search(**given, known=known, trials=6)
+    assert run.trials()["state"].tolist() == ["complete"] * 6
+    search(tmp_path / "s", trials=4, report=False)
+    assert len(search(tmp_path / "s", known=known, trials=6, report=False).trials()) == 6
+
+
+def test_a_constraint_that_no_plan_keeps_ends_the_search_at_once(tmp_path):
+    small = {"variants": ["se", "eca"], "slots": ["stage2", "stage3"]}
+    given = {"backbone": BACKBONE, "evaluate": score, "known": lambda plan: {"macs": score(plan)["macs"]}}
+    for bounds, told in (
+        (["macs<=10.5"], r"no plan of the space keeps macs<=10.5 \(the least is 11\); give a wider"),
+        (["macs>=1.5x"], r"no plan of the space keeps macs>=1.5x \(the most is 14\)"),
+        (["macs>11", "macs<12"], "no plan of the space keeps all of macs>11, macs<12"),
+    ):
+        with pytest.raises(InputError, match=told):
+            nb.search(small, out=tmp_path / bounds[0], objectives=WANTED, constraints=bounds, **given)
+
+
+def test_a_rare_plan_that_keeps_a_constraint_is_drawn():
+    """Of 343 plans, one keeps the bound. 64 draws alone miss it four times out of five."""
+    knowledge = Knowledge(
+        resolved(3), WANTED, known=lambda plan: {"macs": float(plan != rare)}, breaks=lambda of: of["macs"] > 0.5,
+        bounds=[parse_constraint("macs<=0.5")],
+    )  # fmt: skip
+    rare = Plan.of({"stage1": "se", "stage2": "eca"})
+    history = read_history(knowledge, study_of([]), SimpleNamespace(number=-1))
+    sampler = make_sampler("random", seed=0, number=0, knowledge=knowledge)
+    assert {sampler.unseen(history, random.Random(seed)) for seed in range(10)} == {rare}
+
+
+@pytest.mark.parametrize("sampler", ["auto", "random"])
+def test_plans_of_which_a_cost_is_not_known_are_searched_too(sampler, tmp_path):
+    """`known` tells macs for an even number of modules, and fails for coord_attention in stage2. Both were left out."""
+
+    def known(plan):
+        if plan.get("stage2") == "coord_attention":
+            raise RuntimeError("no price")
+        return {"macs": score(plan)["macs"]} if len(plan) % 2 == 0 else {}
+
+    run = search(tmp_path / "r", known=known, sampler=sampler, trials=30, report=False)
+    rows = run.trials()
+    plans = [json.loads(text) for text in rows["plan"]]
+    raises = [plan.get("stage2") == "coord_attention" for plan in plans]
+    odd = [len(plan) % 2 == 1 and not fails for plan, fails in zip(plans, raises, strict=True)]
+    assert sum(odd) >= 5
+    assert any(raises)
+    assert rows["state"].tolist() == ["failed" if fails else "complete" for fails in raises]
+    assert set(rows["reason"][raises]) == {"exception: known raised RuntimeError: no price"}
+
+
+def test_a_value_is_exact_where_it_is_known_and_modelled_elsewhere():
+    def known(plan):
+        return {"macs": 10.0 + len(plan)} if "cbam" not in plan.text else {}
+
+    knowledge = Knowledge(resolved(3), WANTED, known=known, bounds=[parse_constraint("macs<=12", None)])
+    tried = [{}, {"stage1": "se"}, {"stage2": "cbam"}, {"stage1": "eca", "stage2": "se"}, {"stage3": "eca"}]
+    rows = [(plan, "complete", {"accuracy": 0.5 + 0.01 * len(plan), "macs": 10.0 + len(plan)}) for plan in tried]
+    surrogate = Surrogate(knowledge, read_history(knowledge, study_of(rows), SimpleNamespace(number=-1)))
+    plans = [Plan.of({"stage2": "eca"}), Plan.of({"stage1": "cbam"})]
+    mean, deviation = surrogate.predict(plans)
+    assert knowledge.known_names == ()
+    assert all(map(knowledge.allowed, plans))
+    assert mean[0, 1] == pytest.approx(math.log(11.0))
+    assert deviation[0, 1] == 0 < deviation[1, 1]
+    assert 0 < surrogate.chance(plans)[1] < 1 == surrogate.chance(plans)[0]
 
 
 def test_known_is_refused_where_plans_are_trained(tmp_path):
@@ -360,3 +455,55 @@ def test_a_search_with_workers_says_that_their_order_matters():
     for sampler, workers, told in (("tpe", 2, True), ("auto", 3, True), ("tpe", 1, False), ("random", 2, False)):
         note = order_note(SearchSettings(sampler=sampler, workers=workers))
         assert ("another run with this seed can propose other plans" in note) == told
+
+
+# -- bounds on noisy values ----------------------------------------------------------------------------------------
+
+
+def noisy(plan, seed=0):
+    """Seeds 0, 1, 2, ... of a plan have these differences from its mean. Their mean over three seeds is -0.02."""
+    return {**score(plan), "heat": 5.0 + len(plan) + (0.0, 1.0, -0.5, 0.25)[seed % 4] * bool(plan)}
+
+
+def test_a_bound_does_not_cut_off_the_bad_seeds_of_a_plan(tmp_path):
+    """With seeds 6, 7, 5.5 a plan of one module breaks `heat<=6.1` on the mean, 6.17. Seed 1 alone was dropped before.
+
+    Otherwise its mean would be 5.75.
+    """
+    told = []
+    plans = [{"stage1": "se"}, {"stage2": "se", "stage3": "se"}]
+    run = nb.search(
+        plans=plans, backbone=BACKBONE, evaluate=noisy, out=tmp_path / "r", objectives=WANTED, seeds=3, report=False,
+        constraints=["heat<=6.1"], on_event=lambda event: told.append(event.message),
+    )  # fmt: skip
+    rows = run.trials()
+    one = rows[rows["plan"] == Plan.of(plans[0]).text]
+    assert one["state"].tolist() == ["complete"] * 3
+    assert one["heat"].tolist() == [6.0, 7.0, 5.5]
+    assert rows[rows["plan"] == Plan.of(plans[1]).text]["state"].tolist() == ["rejected"]
+    table = run.finalists().set_index("plan")
+    row = table.loc[one["plan"].iloc[0]]
+    assert row["seeds"] == 3
+    assert not row["on_front"]
+    assert row["probability"] == 0
+    assert row["breaks"] == "heat 6.16667 breaks heat<=6.1 (limit 6.1)"
+    assert set(run.front()["breaks"]) == {""}
+    assert run.summary()["front"] == 1
+    assert any(line == f"trial 1 is not on the front: the mean of its 3 seeds, {row['breaks']}" for line in told)
+    again = nb.load_run(tmp_path / "r")  # a record of an earlier version, in which the bound rejected seed 1
+    recorded = again.journal._trials(FINALISTS)
+    old = next(trial for trial in recorded if trial.user_attrs["evaluation"]["metrics"]["heat"] == 7.0)
+    old.user_attrs["evaluation"] |= {"state": "rejected", "reason": "heat 7 breaks heat<=6.1 (limit 6.1)"}
+    assert recorded_evaluation(old).is_complete
+
+
+def test_the_history_judges_a_bound_on_the_mean_of_the_seeds():
+    bound = parse_constraint("macs<=11", None)
+    knowledge = Knowledge(resolved(3), WANTED, bounds=[bound])
+    plans = [Plan.of({"stage1": "se"}), Plan.of({"stage2": "se"})]
+    rows = [(plan, "complete", {"accuracy": 0.5, "macs": 11.0}) for plan in plans]
+    knowledge.repeats = {plans[0]: [{"accuracy": 0.5, "macs": 12.0}], plans[1]: [{"accuracy": 0.5, "macs": 9.0}]}
+    study = study_of([(json.loads(plan.text), *of) for plan, *of in rows])
+    history = read_history(knowledge, study, SimpleNamespace(number=-1))
+    assert history.plans == [plans[1]]
+    assert history.broken == [plans[0]]
