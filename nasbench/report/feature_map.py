@@ -69,7 +69,7 @@ def _main_directions(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_feature_map(data: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """Draw one map for each model, side by side.
+    """Draw one map for each model, one below the other.
 
     Args:
         data: The places of the items, as `feature_map_data` returns them.
@@ -78,8 +78,8 @@ def draw_feature_map(data: pd.DataFrame, classes: Sequence[str]) -> Figure:
     names = list(dict.fromkeys(data["model"]))
     coloured = 0 < len(classes) <= _MOST_CLASSES
     with style():
-        figure = Figure(figsize=(4.2 * len(names) + (1.0 if coloured else 0.0), 4.2), layout="constrained")
-        grid = figure.subplots(1, len(names), squeeze=False)[0]
+        figure = Figure(figsize=(6.4, 4.6 * len(names)), layout="constrained")
+        grid = figure.subplots(len(names), 1, squeeze=False)[:, 0]
         colours = sns.color_palette("tab10" if len(classes) <= 10 else "tab20", len(classes) or 1)
         for axes, name in zip(grid, names, strict=True):
             points = data[data["model"] == name]
