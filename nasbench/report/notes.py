@@ -77,8 +77,8 @@ def _on_learning(learn: str, metric: str) -> str:
             "after training with labels, or for other classes"
         )
     return (
-        f"Every plan was trained without labels ({learn}). {told}. `nasbench compare` of this run and of one with "
-        "`--learn supervised` and the same plans tells how far the two rankings agree."
+        f"Every plan was trained without labels ({learn}). {told}. nasbench compare, of this run and of one with "
+        "--learn supervised and the same plans, tells how far the two rankings agree."
     )
 
 

@@ -175,10 +175,10 @@ def _features(run: Run, models: TrainedModels) -> Iterator[Picture]:
         shown[f"trial {best[0]}"] = models.load(*best)
     classes = task.class_names
     data = feature_map.feature_map_data(task, shown, classes, models.device)
+    coloured = ", coloured by class" if classes else ""
     caption = (
-        f"Features of validation items, along the two directions in which those of this model vary most (PCA), for "
-        f"{' and '.join(shown)}, with seed {run.settings.seed}. The maps have different axes. Two directions show a "
-        "part of the features, so classes that overlap here can still be apart."
+        f"Features of validation items{coloured}, along the two directions in which those of this model vary most "
+        f"(PCA), for {' and '.join(shown)}, with seed {run.settings.seed}. The maps have different axes. Two directions show a part of the features, so classes that overlap here can still be apart."
     )
     yield _saved(run, feature_map.draw_feature_map(data, classes), data, "features", "map of features", caption)
 
@@ -311,7 +311,7 @@ def _confusion(run: Run, models: TrainedModels) -> Iterator[Picture]:
 
 
 def _forecasts(run: Run, models: TrainedModels) -> Iterable[Picture]:
-    if not models.numbers:
+    if not models.numbers or run.settings.learn != SUPERVISED:  # the last layer is not trained
         return []
     from nasbench.report.forecasts import forecast_figures
 

@@ -49,6 +49,13 @@ def test_the_report(run):
     assert "It cannot tell which plan is best after training with labels" in page
 
 
+def test_an_export_says_that_the_last_layer_is_not_trained(run, tmp_path):
+    assert cli.main(["export", str(run.path), "--trial", "0", "--out", str(tmp_path / "model")]) == 0
+    assert "**The last layer is not trained.**" in (tmp_path / "model" / "README.md").read_text()
+    assert "softmax" not in (tmp_path / "model" / "example.py").read_text()  # no classes are named
+    assert not (tmp_path / "model" / "example-result.json").exists()
+
+
 def test_curves_have_knn_and_both_losses(run):
     assert set(curves_data(run)["what"]) == {"train_loss", "knn_accuracy", "pretext_loss"}
 
