@@ -122,7 +122,8 @@ def compare(
 ) -> None:
     """Compare runs: Pareto fronts, paired differences, settings.
 
-    The fronts are drawn in one plot. Differences have intervals. Only settings that differ are shown.
+    The fronts are drawn in one plot. Differences have intervals. Only settings that differ are shown. For runs with
+    different --learn, Kendall's tau says how far their rankings of the same plans agree.
 
     Example: nasbench compare runs/try runs/other --out comparison
     """
@@ -136,7 +137,12 @@ def compare(
     comparison = compared(opened)
     for each in opened:
         narrate_damage(each)
-    tables = {"fronts": comparison.fronts, "differences": comparison.pairs, "settings": comparison.settings}
+    tables = {
+        "fronts": comparison.fronts,
+        "differences": comparison.pairs,
+        "agreement": comparison.agreement,
+        "settings": comparison.settings,
+    }
     if as_json:
         rows = {name: table.to_dict(orient="records") for name, table in tables.items()}
         console.print_json("comparison", {**rows, "metric": comparison.metric, "notes": list(comparison.notes)})
@@ -150,7 +156,7 @@ def compare(
         narrate(f"note: {note}")
     if out is not None:
         comparison.save(out)
-        narrate(f"plot and tables: {out}")
+        narrate(f"{'plot and tables' if comparison.cost else 'tables'}: {out}")
     else:
         narrate("next: the same command with --out DIR writes the plot and the tables")
 

@@ -15,6 +15,7 @@ from nasbench.errors import InputError, NothingMatched
 from nasbench.evidence.noise import pooled_noise
 from nasbench.evidence.pairs import compare_pair
 from nasbench.evidence.pareto import non_dominated
+from nasbench.evidence.rank_agreement import FEWEST, rank_agreement
 from nasbench.files import write_text
 from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS
@@ -44,6 +45,8 @@ class Comparison:
         metric: The metric of the picture and of the differences.
         cost: The cost on the horizontal axis. "" if the runs have no cost in common.
         direction: Direction of the metric, "maximize" or "minimize".
+        agreement: How far two runs that learnt differently from the same data rank the plans of both alike. One row for
+            each pair of runs, with Kendall's tau, its 95 % interval and the number of plans (with the bare backbone).
         notes: Comparisons that were not possible, with the reasons.
     """
 
@@ -53,10 +56,11 @@ class Comparison:
     metric: str
     cost: str
     direction: str
+    agreement: pd.DataFrame
     notes: tuple[str, ...] = ()
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write fronts.csv, differences.csv, settings.csv and the figure as SVG, PNG and PDF.
+        """Write fronts.csv, differences.csv, agreement.csv, settings.csv and the figure as SVG, PNG and PDF.
 
         Raises:
             InputError: If the folder cannot be written.
@@ -65,7 +69,7 @@ class Comparison:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             files = []
-            for name in ("fronts", "pairs", "settings"):
+            for name in ("fronts", "pairs", "agreement", "settings"):
                 file = folder / f"{'differences' if name == 'pairs' else name}.csv"
                 write_text(file, csv_text(getattr(self, name)))
                 files.append(file)
@@ -82,7 +86,8 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """Compare runs.
 
     Args:
-        runs: At least two runs with a common metric. Each needs a finished trial.
+        runs: At least two runs with a common metric, or that learnt differently from the same data. Each needs a
+            finished trial.
 
     Raises:
         InputError: If there are fewer than two runs, if a run is given twice, or if the runs have no common metric.
@@ -95,12 +100,16 @@ def compare(runs: Sequence[Run]) -> Comparison:
         raise NothingMatched(f"{', '.join(empty)} {'has' if len(empty) == 1 else 'have'} no finished trial to compare")
     metrics = [run.metric or next(iter(run.directions)) for run in runs]
     metric = metrics[0]
-    if any(metric not in front for front in fronts.values()):
+    agreement, unranked = _agreement(names, runs)
+    common = all(metric in front for front in fronts.values())
+    if not common and agreement.empty:
         told = ", ".join(f"{name}: {m}" for name, m in zip(names, metrics, strict=True))
         raise InputError(f"the runs have no common metric ({told}); compare runs of the same kind of task")
     shared = [c for c in ("macs", *COSTS) if all(c in f and f[c].notna().all() for f in fronts.values())]
     direction = runs[0].directions[metric]
-    columns = ["number", "plan", "seeds", metric, f"{metric}_low", f"{metric}_high", "difference", "difference_low"]
+    columns = ["number", "plan", "seeds"]
+    columns += [f"{name}{end}" for name in dict.fromkeys(metrics) for end in ("", "_low", "_high")]
+    columns += ["difference", "difference_low"]
     columns += ["difference_high", "verdict", *dict.fromkeys(shared), "probability"]
     table = pd.concat([_columns(front, columns).assign(run=name) for name, front in fronts.items()], ignore_index=True)
     pairs, notes = _pairs(names, runs, metric, direction)
@@ -109,9 +118,10 @@ def compare(runs: Sequence[Run]) -> Comparison:
         pairs=pairs,
         settings=_settings(names, runs),
         metric=metric,
-        cost=shared[0] if shared else "",
+        cost=shared[0] if shared and common else "",  # different metrics have no common axis
         direction=direction,
-        notes=tuple(notes),
+        agreement=agreement,
+        notes=(*notes, *unranked),
     )
 
 
@@ -166,6 +176,34 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def _columns(front: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return front[[name for name in columns if name in front]]
+
+
+def _agreement(names: Sequence[str], runs: Sequence[Run]) -> tuple[pd.DataFrame, list[str]]:
+    """Return how far runs that learnt differently from the same data rank their common plans alike, and remarks."""
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for (first, a), (second, b) in combinations(zip(names, runs, strict=True), 2):
+        same_data = a.config["identity"].get("data") == b.config["identity"].get("data")
+        if a.settings.learn == b.settings.learn or not same_data or a.metric is None or b.metric is None:
+            continue
+        # Means over seeds, higher is better.
+        scores = [{each.plan_hash: each.trainings.mean for each in trainings_of(run).all_plans} for run in (a, b)]
+        both = [plan for plan in scores[0] if plan in scores[1]]
+        found = rank_agreement(*(np.array([of_run[plan] for plan in both]) for of_run in scores))
+        learns = {"first_learn": a.settings.learn, "second_learn": b.settings.learn}
+        metrics = {"first_metric": a.metric, "second_metric": b.metric}
+        rows.append({"first": first, "second": second, **learns, **metrics, **asdict(found)})
+        if found.plans < FEWEST:
+            notes.append(
+                f"{first} and {second} have {found.plans} plans in common; their rankings are compared with at least "
+                f"{FEWEST}, the bare backbone included"
+            )
+        elif np.isnan(found.tau):
+            notes.append(f"{first} and {second}: a metric is the same for all plans, so there is no ranking")
+        elif np.isnan(found.low) or found.low <= 0 <= found.high:
+            notes.append(f"whether {first} and {second} rank plans alike is not decided; more plans would decide it")
+    columns = ["first", "second", "first_learn", "second_learn", "first_metric", "second_metric"]
+    return pd.DataFrame(rows, columns=[*columns, "plans", "tau", "low", "high"]), notes
 
 
 def _settings(names: Sequence[str], runs: Sequence[Run]) -> pd.DataFrame:

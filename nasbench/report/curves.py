@@ -19,8 +19,8 @@ _MAX_CURVES = 8  # with more plans, the curves cannot be distinguished
 def curves_data(run: Run) -> pd.DataFrame:
     """Return one row for each value and epoch of the compared plans: trial, plan, seed, epoch, what, value.
 
-    `what` is "train_loss" or, for an epoch with a validation, the metric. There are at most eight plans: the bare
-    backbone and the plans with the best metric.
+    `what` is "train_loss" or, for an epoch with a validation, the metric and, in a training without labels,
+    "pretext_loss". There are at most eight plans: the bare backbone and the plans with the best metric.
     """
     finalists = run.finalists()
     metric = run.metric
@@ -34,7 +34,7 @@ def curves_data(run: Run) -> pd.DataFrame:
         if evaluation.plan_hash not in chosen or not evaluation.is_complete:
             continue
         for line in evaluation.history:
-            for what in ("train_loss", metric):
+            for what in dict.fromkeys(("train_loss", metric, "pretext_loss")):
                 if what in line:
                     rows.append(
                         {

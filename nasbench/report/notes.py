@@ -9,9 +9,11 @@ import pandas as pd
 
 from nasbench.evidence.hierarchy import posterior
 from nasbench.evidence.verdicts import FEWEST_FOR_MODEL
+from nasbench.library.pretexts import SUPERVISED
 from nasbench.measurement.latency.device_profile import HeldOut
 from nasbench.runs.run import Run
 from nasbench.runs.trainings import RunTrainings
+from nasbench.tasks.forms import LABEL_FREE
 
 __all__ = ["notes_of"]
 
@@ -27,6 +29,8 @@ def notes_of(
         recorded: The trainings of the run. None if every objective is a cost.
         test: Metrics on the test split by plan hash.
     """
+    if run.settings.learn != SUPERVISED and run.metric is not None:
+        yield _on_learning(run.settings.learn, run.metric)
     if recorded is not None and recorded.bare is not None and recorded.noise.freedom:
         yield from _on_verdicts(recorded)
     if predicted := run.config["identity"].get("latency_profile"):
@@ -53,6 +57,29 @@ def notes_of(
             f"The test split was used only for {len(test)} compared plan{'' if len(test) == 1 else 's'}, once for each "
             "plan, with the stored weights of one seed. Nothing was selected on it."
         )
+
+
+def _on_learning(learn: str, metric: str) -> str:
+    """Return what a ranking of plans that were trained without labels can tell, and what it cannot.
+
+    Args:
+        learn: The pretext.
+        metric: The metric by which plans are compared.
+    """
+    if metric in LABEL_FREE:
+        told = (
+            f"{metric} can tell whether training worked. It cannot tell which features are of use: a plan can solve "
+            "the pretext by what does not matter to you. So label some items, and rank by knn_accuracy"
+        )
+    else:
+        told = (
+            f"{metric} can tell whose features separate the classes of this data. It cannot tell which plan is best "
+            "after training with labels, or for other classes"
+        )
+    return (
+        f"Every plan was trained without labels ({learn}). {told}. nasbench compare, of this run and of one with "
+        "--learn supervised and the same plans, tells how far the two rankings agree."
+    )
 
 
 def _on_verdicts(recorded: RunTrainings) -> Iterable[str]:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from nasbench.errors import RunError
 from nasbench.files import write_text
 from nasbench.library.plan import BARE
+from nasbench.library.pretexts import SUPERVISED
 from nasbench.report import scatter
 from nasbench.report.curves import curves_data, draw_curves, draw_hypervolume
 from nasbench.report.effects_heatmap import draw_effects
@@ -25,7 +26,7 @@ from nasbench.report.plotting import Picture, file_name, save_picture
 from nasbench.report.progress import hypervolume_curve, reference_of
 from nasbench.report.run_effects import run_effects
 from nasbench.report.trained_models import TrainedModels
-from nasbench.report.winners import draw_fingerprints, fingerprints_data, winner_of
+from nasbench.report.winners import best_plan_of, draw_fingerprints, fingerprints_data, winner_of
 from nasbench.runs.refinement import has_given_plans
 from nasbench.runs.run import Run
 from nasbench.text import csv_text
@@ -77,6 +78,7 @@ def pictures_of(run: Run, models: TrainedModels, omissions: Omissions) -> dict[s
         _Part("found", "held out", "predictions of the test split", lambda: _found(run, models), True, True),
         _Part("confusion", "held out", "confusion matrices", lambda: _confusion(run, models), True),
         _Part("curves", "training", "learning curves", lambda: _curves(run)),
+        _Part("features", "training", "the map of features", lambda: _features(run, models), True),
     )
     index = PictureIndex(run.folder)
     pictures: dict[str, list[Picture]] = {}
@@ -153,7 +155,33 @@ def _curves(run: Run) -> Iterator[Picture]:
             "Training loss of the compared plans by epoch, and the validation metric of the epochs that were "
             "validated. Each line is one seed."
         )
+        if run.settings.learn != SUPERVISED:
+            caption += f" Both losses are those of the pretext {run.settings.learn}, without labels."
         yield _saved(run, draw_curves(data), data, "learning-curves", "learning curves of the compared plans", caption)
+
+
+def _features(run: Run, models: TrainedModels) -> Iterator[Picture]:
+    """Draw a map of the features of the bare backbone and of the best plan. Nothing for a run with labels."""
+    if 0 not in models.numbers or run.settings.learn == SUPERVISED:
+        return
+    from nasbench.report import feature_map
+    from nasbench.training.pretexts import PretextTask
+
+    task = models.task
+    assert isinstance(task, PretextTask)
+    shown = {"bare": models.load(0, BARE.text)}
+    best = best_plan_of(run, models.numbers)
+    if best is not None:
+        shown[f"trial {best[0]}"] = models.load(*best)
+    classes = task.class_names
+    data = feature_map.feature_map_data(task, shown, classes, models.device)
+    coloured = ", coloured by class" if classes else ""
+    caption = (
+        f"Features of validation items{coloured}, along the two directions in which those of this model vary most "
+        f"(PCA), for {' and '.join(shown)}, with seed {run.settings.seed}. The maps have different axes. Two "
+        "directions show a part of the features, so classes that overlap here can still be apart."
+    )
+    yield _saved(run, feature_map.draw_feature_map(data, classes), data, "features", "map of features", caption)
 
 
 def _fingerprints(run: Run, models: TrainedModels) -> Iterator[Picture]:
@@ -180,7 +208,7 @@ def _fingerprints(run: Run, models: TrainedModels) -> Iterator[Picture]:
 
 def _gradcam(run: Run, models: TrainedModels) -> Iterator[Picture]:
     winner = winner_of(run, models.numbers)
-    if winner is None or 0 not in models.numbers:
+    if winner is None or 0 not in models.numbers or run.settings.learn != SUPERVISED:  # the last layer is not trained
         return
     from nasbench.backbones.insertion import slots_of
     from nasbench.report import gradcam
@@ -266,6 +294,8 @@ def _confusion(run: Run, models: TrainedModels) -> Iterator[Picture]:
     """Draw which classes of series are taken for which. Nothing for other kinds of tasks."""
     if 0 not in models.numbers or (run.config["task"] or {}).get("kind") != "series-classification":
         return
+    if run.settings.learn != SUPERVISED:  # the last layer is not trained
+        return
     from nasbench.report import confusion
 
     shown = {"bare": models.load(0, BARE.text)}
@@ -282,7 +312,7 @@ def _confusion(run: Run, models: TrainedModels) -> Iterator[Picture]:
 
 
 def _forecasts(run: Run, models: TrainedModels) -> Iterable[Picture]:
-    if not models.numbers:
+    if not models.numbers or run.settings.learn != SUPERVISED:  # the last layer is not trained
         return []
     from nasbench.report.forecasts import forecast_figures
 

@@ -17,7 +17,7 @@ from nasbench.runs.run import Run
 if TYPE_CHECKING:
     from nasbench.measurement.properties.fingerprint import Fingerprint
 
-__all__ = ["draw_fingerprints", "fingerprints_data", "winner_of"]
+__all__ = ["best_plan_of", "draw_fingerprints", "fingerprints_data", "winner_of"]
 
 
 def winner_of(run: Run, with_weights: Collection[int]) -> tuple[int, str] | None:
@@ -25,6 +25,19 @@ def winner_of(run: Run, with_weights: Collection[int]) -> tuple[int, str] | None
     front = run.front()
     rows = front[(front["plan"] != BARE.text) & front["number"].isin(list(with_weights))]
     return None if rows.empty else (int(rows.iloc[0]["number"]), str(rows.iloc[0]["plan"]))
+
+
+def best_plan_of(run: Run, with_weights: Collection[int]) -> tuple[int, str] | None:
+    """Return number and plan of the best compared plan with stored weights, other than the bare backbone.
+
+    Best by the metric. It need not be on the front.
+    """
+    table, metric = run.finalists(), run.metric
+    rows = table[(table["plan"] != BARE.text) & table["number"].isin(list(with_weights))]
+    if metric is None or rows.empty:
+        return None
+    best = rows.sort_values(metric, ascending=run.directions[metric] == "minimize").iloc[0]
+    return int(best["number"]), str(best["plan"])
 
 
 def fingerprints_data(number: int, fingerprints: Mapping[str, Fingerprint]) -> pd.DataFrame:

@@ -5,6 +5,8 @@ import pytest
 from scipy.stats import t as student
 from support.recorded_run import Recorder
 
+from nasbench import cli
+from nasbench.errors import InputError
 from nasbench.report.comparison import compare
 from nasbench.runs.run import load_run
 
@@ -46,3 +48,47 @@ def test_items_that_cannot_be_paired(recorders):
     comparison = compare([load_run(recorder.run.path) for recorder in recorders])
     assert comparison.pairs.empty
     assert "first and second, same plan: they have different numbers of validation items" in comparison.notes
+
+
+class TestLearning:
+    """Runs of the same plans with and without labels: their metrics differ, and their rankings are compared."""
+
+    PLANS = (None, SE, ECA, {"stage2": "se"}, {"stage2": "eca"})
+
+    def runs(self, tmp_path, second, *, learn="simclr", metric="knn_accuracy", plans=PLANS):
+        recorders = (
+            Recorder(tmp_path / "labels"),
+            Recorder(tmp_path / "without", (metric, "macs"), learn=learn),
+        )
+        for recorder, scores in zip(recorders, ((0.5, 0.6, 0.7, 0.8, 0.9), second), strict=True):
+            for plan, score in zip(plans, scores, strict=False):
+                for seed, step in enumerate((-0.01, 0.01)):
+                    recorder.add(plan, score + step, seed)
+        return [load_run(recorder.run.path) for recorder in recorders]
+
+    def test_the_ranking_is_compared(self, tmp_path, capsys):
+        """Nine of ten pairs are ordered alike: (9 - 1) / 10."""
+        runs = self.runs(tmp_path, (0.3, 0.4, 0.5, 0.7, 0.6))
+        (row,) = compare(runs).agreement.to_dict(orient="records")
+        assert (row["first_learn"], row["second_learn"], row["second_metric"]) == (
+            "supervised", "simclr", "knn_accuracy",
+        )  # fmt: skip
+        assert (row["plans"], row["tau"]) == (5, pytest.approx(0.8))
+        assert row["low"] < 0.8 < row["high"]
+        assert cli.main(["compare", *(str(run.path) for run in runs), "--out", str(tmp_path / "out")]) == 0
+        assert "agreement" in capsys.readouterr().out
+        assert (tmp_path / "out" / "agreement.csv").read_text().startswith("first,second,first_learn")
+        assert not list((tmp_path / "out").glob("*.svg"))  # different metrics have no common axis
+
+    def test_a_loss_ranks_the_lowest_first(self, tmp_path):
+        runs = self.runs(tmp_path, (0.9, 0.8, 0.7, 0.6, 0.5), metric="loss")
+        assert compare(runs).agreement["tau"].tolist() == [pytest.approx(1)]
+
+    def test_too_few_plans(self, tmp_path):
+        compared = compare(self.runs(tmp_path, (0.3, 0.4, 0.5), plans=self.PLANS[:3]))
+        assert compared.agreement["tau"].isna().all()
+        assert any("have 3 plans in common; their rankings are compared with at least 4" in n for n in compared.notes)
+
+    def test_other_metrics_without_another_way_to_learn(self, tmp_path):
+        with pytest.raises(InputError, match="no common metric"):
+            compare(self.runs(tmp_path, (0.3, 0.4, 0.5, 0.7, 0.6), learn="supervised"))

@@ -280,7 +280,7 @@ def test_a_demo_is_a_search_of_given_plans(demo, plans, small_scenes, monkeypatc
     assert program == ".venv/bin/nasbench"
     problems = []
 
-    def run_search(settings, origins, evaluate, *others):
+    def run_search(settings, origins, evaluate, *others, known):
         problems.append(make_problem(settings, evaluate))
         raise InputError("this is enough")
 

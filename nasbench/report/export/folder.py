@@ -26,6 +26,7 @@ from nasbench.backbones.dense import DenseHost
 from nasbench.builtin import content_folder
 from nasbench.errors import InputError, RunError, UnsupportedError
 from nasbench.library.plan import BARE, NECK, Plan
+from nasbench.library.pretexts import SUPERVISED
 from nasbench.library.surroundings import surroundings_kept
 from nasbench.report.export.item import RESULTS, Item, SeriesItem, item_of
 from nasbench.report.export.model_card import card_metadata, data_name, timm_config
@@ -179,7 +180,13 @@ def _write(winner: _Winner, folder: Path) -> None:
 
 
 def _outputs_alone(winner: _Winner) -> bool:
-    """Return whether the example only shows the outputs, because nothing is known of a task of the user's own."""
+    """Return whether the example only shows the shapes of the outputs.
+
+    So it is if nothing is known of a task of the user's own, and after learning without labels, which does not train
+    the last layer.
+    """
+    if winner.run.settings.learn != SUPERVISED:
+        return True
     if winner.dense is not None:
         return False
     with torch.no_grad():

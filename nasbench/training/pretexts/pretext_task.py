@@ -73,10 +73,16 @@ class PretextTask(Task):
         self.metrics = PRETEXT_METRICS if self.labelled else {name: PRETEXT_METRICS[name] for name in LABEL_FREE}
         self.metric = next(iter(self.metrics))
         self.notes = (*data.notes, self._note())
-        # Validated after every epoch, so that kNN by epoch is recorded.
         usual = data.recipe.with_settings(cls.recipe)
         # Validated several times, so that a curve of kNN is recorded. It takes about as long as an epoch of training.
         self.recipe = usual.with_settings({"validate_every": max(1, usual.epochs // _CURVE)})
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, or their numbers if the user's task names none. Empty if the items have no classes."""
+        if not self.labelled:
+            return []
+        return [str(name) for name in getattr(self.data, "classes", range(self.model_kwargs["num_classes"]))]
 
     def _note(self) -> str:
         readers = "knn_accuracy and probe_accuracy alone"
