@@ -11,7 +11,7 @@ import typer
 from nasbench.cli import console
 from nasbench.cli._app import PLAN_HELP, AsJson, Force, Lookback, Modules, Series, Size, Trust, app, load_plugins
 from nasbench.cli._hosts import Fill, Head, Host, Neck, Scale, Set, Task, host_of_options
-from nasbench.errors import DeviceError, InputError
+from nasbench.errors import DeviceError, InputError, NasbenchError
 from nasbench.text import duration_s, human, narrate
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def profile(
     check_device_name(device)
     check_mode(mode or MODES[0], amp or AMP[0])
     check_threads(threads)
-    # A device profile that was begun is continued, so its file is not overwritten.
-    console.check_file(out, force=force or space is not None)
+    begun = space is not None and out is not None and _is_device_profile(out)  # it is continued, not overwritten
+    console.check_file(out, force=force or begun)
     given = {"device": device, "mode": mode, "channels_last": channels_last, "amp": amp, "threads": threads}
     options = {"time_s": duration_s(time), "seed": seed, **{k: v for k, v in given.items() if v is not None}}
     of_task = {"neck": neck, "head": head, "scale": scale, "fill": fill}
@@ -116,6 +116,8 @@ def profile(
     if space is not None and out is not None:
         counts = {} if held_out is None else {"held_out": held_out}
         made = {"input_size": host.input_size, "identity_init": identity_init}
+        if not begun:
+            out.unlink(missing_ok=True)
         return _space(backbone, space, out, {**made, **options, **_one_batch(batch), **counts}, as_json)
     return _plans(host, plan or [], batch or [1], identity_init, options, out, slots, as_json)
 
@@ -277,6 +279,15 @@ def _print_slots(per_slot: PerSlot, title: str) -> None:
 
 
 # -- a device profile --------------------------------------------------------------------------------------------------
+
+
+def _is_device_profile(file: Path) -> bool:
+    from nasbench.measurement.latency.device_profile import load_device_profile
+
+    try:
+        return file.is_file() and bool(load_device_profile(file))
+    except NasbenchError:
+        return False
 
 
 def _space(backbone: str, space: str, out: Path, options: dict[str, Any], as_json: bool) -> int:

@@ -40,7 +40,7 @@ def here(nasbench, tmp_path):
         out="run", objectives={"accuracy": "maximize"}, evaluate=lambda plan: {"accuracy": float(len(str(plan)))},
     )  # fmt: skip
     Path("folder").mkdir()
-    for file in ("file.parquet", "folder/file"):
+    for file in ("file.parquet", "file.svg", "folder/file"):
         Path(file).write_text("mine")
     return nasbench
 
@@ -73,17 +73,18 @@ def idle(monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_output_that_cannot_be_written_is_an_error_before_the_work(here, idle, monkeypatch, command):
-    wrong = {"file.parquet": "file.parquet", "file.parquet/x.parquet": "file.parquet", "folder": "folder"}
+    kind = "svg" if command == "fingerprint" else "parquet"
+    wrong = {f"file.{kind}": f"file.{kind}", f"file.parquet/x.{kind}": "file.parquet", "folder": "folder"}
     for out, named in wrong.items():
         code, told, err = here(*COMMANDS[command], out)
         assert (code, told) == (4, ""), err
         assert named in err
-        if out == "file.parquet" and command not in FOLDERS:
+        if out == f"file.{kind}" and command not in FOLDERS:
             assert "--force to replace it" in err
     allowed = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and allowed(path, mode))
     if command not in COPIES:
-        code, _, err = here(*COMMANDS[command], "new/x.parquet")
+        code, _, err = here(*COMMANDS[command], f"new/x.{kind}")
         assert code == 4
         assert "is not yours to write" in err
     assert not Path("new").exists()
