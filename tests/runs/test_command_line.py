@@ -26,7 +26,7 @@ def test_options_and_pairs_become_settings():
         ({"seeds": 2}, "seeds=3", "seeds is given by an option and by --set seeds=3"),
         ({"controls": False}, "controls=true", "give it once"),
         ({"time_s": "soon"}, "epochs=3", "'soon' is not a duration"),
-        ({"trial_timeout_s": ""}, "epochs=3", "not a duration"),
+        ({"trial_timeout_s": ""}, "epochs=3", "--trial-timeout is empty"),
     ],
 )
 def test_wrong_options_and_pairs(options, pair, words):
