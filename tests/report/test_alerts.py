@@ -48,7 +48,7 @@ def test_failures_and_nan_come_as_serious(recorder):
 
 def test_an_infeasible_bare_backbone_is_said_in_words(recorder, tmp_path):
     assert "infeasible" not in alerts(recorder)
-    bounded = Recorder(tmp_path / "bounded")
+    bounded = Recorder(tmp_path / "bounded", constraints=["macs<=110"])
     for seed in range(3):
         bounded.add(None, 0.9, seed, macs=120, breaks="macs 120 breaks macs<=110 (limit 110)")
         bounded.add(SE, 0.8 + 0.01 * seed, seed)

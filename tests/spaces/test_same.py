@@ -15,7 +15,6 @@ from nasbench.library.plan import BARE, Plan
 from nasbench.spaces import GivenPlans, Space
 from nasbench.spaces._rules import Same
 from nasbench.study.samplers import Knowledge, initial_plans, make_sampler
-from nasbench.study.samplers.history import History
 
 SLOTS = [
     Slot(name, channels, (8, 8), "NCHW", f"m{i}")
@@ -206,7 +205,6 @@ def test_what_samplers_see_of_one_choice():
     blocks, in_free = knowledge.features([bare, se]), free.features([bare, se])
     assert blocks[0].shape[1] * 3 == in_free[0].shape[1]
     assert not np.allclose(blocks[0][0], blocks[0][1])
-    assert History([bare], knowledge.scaled(np.zeros((1, 1)))).seen == {bare}
 
 
 # -- spaces that list their plans --------------------------------------------------------------------------------------

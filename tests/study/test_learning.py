@@ -75,7 +75,7 @@ def test_the_report_opens_the_test_split_with_the_same_metrics(run):
         ("se", InputError, "is no pretext; allowed: supervised, byol"),
         ("simclr(temperature=-1)", InputError, "temperature is -1; allowed: a number, at least 0.001"),
         ("ts2vec >> se", InputError, "give it as `learn=`"),
-        ("simclr", InputError, "pretexts for series: ts2vec"),
+        ("simclr", InputError, "pretexts for series: comet, cpc"),
     ],
 )
 def test_a_wrong_pretext_is_told_before_anything_is_written(learn, error, message, tmp_path):

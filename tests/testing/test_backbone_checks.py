@@ -67,7 +67,7 @@ def test_what_fails(tmp_path):
     (tmp_path / "own.py").write_text(SOURCE)
     *_, shape = check_file(f"{tmp_path / 'own.py'}:enlarge")
     assert shape.message.endswith(
-        "(2, 8, 64, 64), expected (2, 7); give the task that the backbone is for: --task TASK"
+        "(B, 8, 64, 64), expected (B, num_classes); give the task that the backbone is for: --task TASK"
     )
     *_, finite = check_file(f"{tmp_path / 'own.py'}:lost")
     assert finite.message == "the output is not finite"

@@ -117,7 +117,7 @@ def test_declared_labels_are_given(clean_registry):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"needs": "maps"}, "needs is 'maps'; allowed: pooled, steps"),
+        ({"needs": "map"}, "needs is 'map'; allowed: pooled, segments, steps"),
         ({"reads": ("names",)}, "allowed: items, labels"),
         ({"views": Pretext.views}, "missing: views"),
     ],

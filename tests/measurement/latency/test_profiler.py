@@ -616,6 +616,8 @@ def test_a_measurement_gets_in_between_the_steps_of_several_trainings(lock_folde
     for thread in threads:
         thread.start()
     try:
+        while not all(steps):  # on a busy machine a thread can start late
+            time.sleep(0.001)
         for _ in range(3):
             with device_lock("cpu"):  # would wait for ever if the two never let go together
                 before = list(steps)

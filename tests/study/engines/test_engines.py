@@ -135,7 +135,7 @@ def test_no_plan_stops_the_engine(capfd):
     failed = [one.reason for one in found if isinstance(one, Evaluation) and one.state == "failed"]
     assert failed[:2] == ["ZeroDivisionError: no good", "nan: score is not finite"]
     assert failed[2:4] == ["timeout: still running after 1 s, so its process was killed"] * 2
-    assert failed[4:] == ["SystemExit: 3"]
+    assert failed[4:] == ["it ends the process with sys.exit(3)"]
     lost = [one.reason for one in found if isinstance(one, Lost)]
     assert lost == [
         "its process was killed (SIGKILL, which the system sends when memory runs out)",

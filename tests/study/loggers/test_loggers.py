@@ -143,7 +143,9 @@ def test_a_logger_that_fails_does_not_end_the_search(tmp_path, method):
     run = search(tmp_path / "r", said, log=f"failing_{method}")
     assert len(run.evaluations()) == 6
     (note,) = [message for message in said if "the server is gone" in message]
-    assert note.startswith(f"note: --log failing_{method} failed, and the search continues without it: SystemExit")
+    assert note.startswith(
+        f"note: --log failing_{method} failed, and the search continues without it: it ends the process"
+    )
     logged = run.path / "logged.jsonl"
     assert len(logged.read_text().splitlines() if logged.exists() else ()) == {"log_verdicts": 6, "close": 7}.get(
         method, 0

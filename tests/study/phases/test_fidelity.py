@@ -208,7 +208,7 @@ def test_the_default_sampler_learns_from_short_trainings(tmp_path):
     ("wrong", "words"),
     [
         ({"evaluate": lambda plan: {"accuracy": 0.5, "macs": 1.0}}, "must have an argument `epochs`"),
-        ({"halving": 1}, "eta must be a whole number of at least 2"),
+        ({"halving": 1}, "or a whole number from 2 to 1,000"),
         ({"halving_epochs": 9}, "between 1 and the full budget of 4"),
     ],
 )
