@@ -272,7 +272,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.4g}"
+        return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 

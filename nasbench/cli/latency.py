@@ -116,8 +116,8 @@ def profile(
     if space is not None and out is not None:
         counts = {} if held_out is None else {"held_out": held_out}
         made = {"input_size": host.input_size, "identity_init": identity_init}
-        if not begun:
-            out.unlink(missing_ok=True)
+        if force and not begun and out.is_file() and not out.is_symlink():
+            out.unlink()  # otherwise the profiler would try to continue it
         return _space(backbone, space, out, {**made, **options, **_one_batch(batch), **counts}, as_json)
     return _plans(host, plan or [], batch or [1], identity_init, options, out, slots, as_json)
 

@@ -102,6 +102,23 @@ def test_force_replaces_a_file(here):
     assert "contains files" not in here(*COMMANDS["compare"], "folder", "--force")[2]
 
 
+def test_force_replaces_a_file_that_is_no_device_profile(here, monkeypatch):
+    """A link is left alone, because /dev/stdout is one."""
+    seen = []
+
+    def begun(backbone, space, out, **_):
+        seen.append(out.exists())
+        raise InputError("this is enough")
+
+    monkeypatch.setattr("nasbench.measurement.latency.space_profiler.profile_device", begun)
+    Path("link.json").symlink_to("folder/file")
+    for out in ("file.parquet", "link.json"):
+        assert here(*COMMANDS["profile --space"], out, "--force")[0] == 4
+    assert seen == [False, True]
+    assert Path("link.json").is_symlink()
+    assert Path("folder/file").read_text() == "mine"
+
+
 def test_a_project_overwrites_nothing(here):
     Path("project").mkdir()
     Path("project/run.yaml").write_text("mine")

@@ -1,16 +1,14 @@
 """Runs of segmentation and detection from end to end: search, report, export, advice, a full training."""
 
 import json
-import re
 import runpy
-import shlex
 import sys
 from types import ModuleType
 
 import pytest
 import torch
 from PIL import ExifTags, Image
-from support import ROOT
+from support.demos import problem_of
 from torch import nn
 
 import nasbench as nb
@@ -29,7 +27,6 @@ from nasbench.report.gradcam import gradcam
 from nasbench.report.questions import question_of
 from nasbench.report.suggestion import suggest
 from nasbench.runs.models import ModelBuilder
-from nasbench.study import driver
 from nasbench.study.full_training import train_fully
 from nasbench.study.problem import make_problem
 from nasbench.tasks import create_task
@@ -275,18 +272,7 @@ def test_the_source_of_every_head(head, monkeypatch):
 @pytest.mark.parametrize(("demo", "plans"), [("segment", 2), ("detect", 2)])
 def test_a_demo_is_a_search_of_given_plans(demo, plans, small_scenes, monkeypatch, tmp_path):
     """Its slots, neck, head and settings are those of its host. It is not trained here."""
-    (case,) = re.findall(rf"^    {demo}\)\n(.*?);;", (ROOT / "scripts" / "demo").read_text(), re.DOTALL | re.MULTILINE)
-    _, program, *words = shlex.split(case.replace("\\\n", ""))
-    assert program == ".venv/bin/nasbench"
-    problems = []
-
-    def run_search(settings, origins, evaluate, *others, known):
-        problems.append(make_problem(settings, evaluate))
-        raise InputError("this is enough")
-
-    monkeypatch.setattr(driver, "run_search", run_search)
-    assert cli.main([*words[:-1], str(tmp_path / "run")]) == 4
-    (problem,) = problems
+    problem = problem_of(demo, monkeypatch, tmp_path / "run")
     assert problem.space.count == plans
     twin = make_problem(problem.settings)  # a worker offers the same slots
     assert (twin.space.identity, twin.slots) == (problem.space.identity, problem.slots)

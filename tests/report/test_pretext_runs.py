@@ -1,30 +1,22 @@
 """Reports of runs that learnt without labels, and their demos."""
 
-import re
-import shlex
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.decomposition import PCA
+from support.demos import problem_of
 from support.recorded_run import Recorder
 
 from nasbench import cli
 from nasbench.backbones import create_backbone
 from nasbench.backbones.insertion import insert
-from nasbench.errors import InputError
 from nasbench.report.curves import curves_data
 from nasbench.report.feature_map import draw_feature_map, feature_map_data
 from nasbench.report.notes import notes_of
 from nasbench.runs.run import load_run
-from nasbench.study import driver
-from nasbench.study.problem import make_problem
 from nasbench.tasks import create_task
 from nasbench.training.pretexts import PretextTask, pooled_encoder
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +88,6 @@ def test_what_a_ranking_without_labels_can_tell(metric, told, tmp_path):
 @pytest.mark.parametrize(("demo", "learn"), [("pretext", "simclr(flip=False)"), ("pretext-series", "ts2vec")])
 def test_a_demo_is_a_search_of_two_plans(demo, learn, small_data, monkeypatch, tmp_path):
     """Its slots and settings are those of its host. It is not trained here."""
-    (case,) = re.findall(rf"^    {demo}\)\n(.*?);;", (ROOT / "scripts" / "demo").read_text(), re.DOTALL | re.MULTILINE)
-    _, program, *words = shlex.split(case.replace("\\\n", ""))
-    assert program == ".venv/bin/nasbench"
-    problems = []
-
-    def run_search(settings, origins, evaluate, *others, known):
-        problems.append(make_problem(settings, evaluate))
-        raise InputError("this is enough")
-
-    monkeypatch.setattr(driver, "run_search", run_search)
-    assert cli.main([*words[:-1], str(tmp_path / "run")]) == 4
-    (problem,) = problems
+    problem = problem_of(demo, monkeypatch, tmp_path / "run")
     assert problem.space.count == 2
     assert problem.settings.learn == learn
