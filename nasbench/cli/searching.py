@@ -121,9 +121,12 @@ class Progress:
         """Show one event of the search. After the first event, torch and the data are loaded, which can take long."""
         if self._loading is not None:
             self._loaded.set()
-        else:
+        self._show(event)
+        if self._loading is None:  # after the first line, so that it comes first
             self._loading = threading.Thread(target=self._tell_loading, daemon=True)
             self._loading.start()
+
+    def _show(self, event: Event) -> None:
         if not event.total:
             from nasbench.study.phases.events import INDENT  # imported here, because `--help` does not need it
 
