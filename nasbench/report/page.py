@@ -23,6 +23,7 @@ from nasbench.report.reasons import grouped
 from nasbench.report.tables import Cell, Column, Row, Table, number_cell, plan_cell
 from nasbench.report.training_state import data_wait
 from nasbench.runs.command_line import command_words
+from nasbench.runs.refinement import has_given_plans
 from nasbench.runs.run import Run
 from nasbench.runs.trainings import trainings_of
 
@@ -288,7 +289,8 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
     s, space, env = run.settings, run.config["space"], run.environment
     trials = run.trials()
     yield "space", f"{space['name']}: {space['plans']:,} distinct plans over {', '.join(space['slots'])}"
-    yield "evaluated", f"{trials['plan_hash'].nunique()} distinct plans, {len(trials)} evaluations, sampler {s.sampler}"
+    chosen = "all of them given" if has_given_plans(s) else f"sampler {s.sampler}"
+    yield "evaluated", f"{trials['plan_hash'].nunique()} distinct plans, {len(trials)} evaluations, {chosen}"
     if run.config["task"]:
         yield "training", ", ".join(f"{key} {value}" for key, value in s.training.items())
         if (waited := data_wait(run)) is not None:

@@ -62,6 +62,7 @@ def test_a_search_and_its_report(run):
     page = run.report().read_text()
     assert "Without a model" in page
     assert "1-nearest neighbour" in page
+    assert "all of them given" in page  # nothing was sampled
     shown = pd.read_csv(run.path / "figures" / "confusion.csv")
     task, model = run.task(), run.build(0)
     x, y = next(iter(task.eval_batches("test", 30)))
