@@ -208,7 +208,6 @@ def test_a_thousand_trials_stay_under_three_megabytes(tmp_path, monkeypatch):
         {"variants": ["se", "eca", "cbam", "dual_pool", "sk", "mixconv", "coord_attention"], "slots": ["stages", "stage4.block1"]},
         backbone="test_resnet", evaluate=lambda plan: {"accuracy": len(str(plan)) % 97 / 97, "macs": float(len(str(plan)) * 7 % 9973 + 1)},
         trials=1000, sampler="random", objectives={"accuracy": "maximize", "macs": "minimize"}, out=tmp_path / "big",
-        report=False,
     )  # fmt: skip
     assert len(run.trials()) >= 1000
     assert report.build(run).stat().st_size < 3_000_000

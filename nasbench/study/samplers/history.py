@@ -61,25 +61,49 @@ class History:
     results.
 
     Attributes:
-        plans: Plans with a complete evaluation after this number of epochs that break no bound.
-        values: Their objectives on the scale of `Knowledge.scaled`, where smaller is better, `(n, m)`.
+        knowledge: The knowledge of the study's space.
+        complete: Objectives of the plans with a complete evaluation after this number of epochs that break no bound.
         broken: Plans that were rejected or failed, or that break a bound.
         pending: Plans that are being evaluated now.
         others: Plans that have only results after other numbers of epochs.
-        readings: All values that evaluations returned.
-        outcomes: For each evaluated plan, whether its evaluation succeeded. Plans that are rejected because of a bound
-            are left out, unless they have all objectives.
+        evaluated: Every evaluated plan.
+        found: Every result of a trial.
         bare: Values of the bare backbone by name. Empty if it was not evaluated.
     """
 
-    plans: Sequence[Plan]
-    values: FloatArray
+    knowledge: Knowledge
+    complete: Mapping[Plan, Sequence[float]]
     broken: Sequence[Plan]
     pending: Sequence[Plan]
     others: Sequence[Plan]
-    readings: Readings
-    outcomes: Sequence[tuple[Plan, bool]]
+    evaluated: Sequence[Plan]
+    found: Sequence[_Reading]
     bare: Mapping[str, Any]
+
+    @cached_property
+    def plans(self) -> Sequence[Plan]:
+        """The plans of `complete`."""
+        return list(self.complete)
+
+    # A sampler that draws plans uses none of these three, which take long with a thousand trials.
+
+    @cached_property
+    def values(self) -> FloatArray:
+        """The objectives of `plans` on the scale of `Knowledge.scaled`, where smaller is better, `(n, m)`."""
+        return self.knowledge.scaled(np.array(list(self.complete.values()), dtype=float))
+
+    @cached_property
+    def readings(self) -> Readings:
+        """All values that evaluations returned."""
+        return _table(self.knowledge, self.found)
+
+    @cached_property
+    def outcomes(self) -> Sequence[tuple[Plan, bool]]:
+        """For each evaluated plan, whether its evaluation succeeded.
+
+        Plans that are rejected because of a bound are left out, unless they have all objectives.
+        """
+        return list(_outcomes(self.knowledge, self.evaluated, self.found, self.bare))
 
     @cached_property
     def seen(self) -> set[Plan]:
@@ -133,13 +157,13 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
     others = {plan for of in results.values() for plan in of if plan not in complete}
     broken = [plan for plan in trials if plan not in complete and plan not in others]
     return History(
-        list(complete),
-        knowledge.scaled(np.array(list(complete.values()), dtype=float)),
+        knowledge,
+        complete,
         broken,
         [plan for plan in pending if plan not in trials],
         [plan for plan in trials if plan in others],
-        _table(knowledge, list(readings.values())),
-        list(_outcomes(knowledge, trials, list(readings.values()), reference)),
+        list(trials),
+        list(readings.values()),
         reference,
     )
 
