@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from nasbench.library.plan import Plan
+from nasbench.objectives import COSTS
 from nasbench.runs.ledger import is_void
 from nasbench.study.samplers.knowledge import Knowledge
 
@@ -89,11 +90,20 @@ class History:
 
 @dataclass(frozen=True)
 class _Reading:
-    """One result of a trial: its plan, number of epochs, values by name, and whether it is a complete evaluation."""
+    """One result of a trial.
+
+    Attributes:
+        plan: The plan.
+        epochs: Number of training epochs.
+        values: The values by name.
+        trained: Names of the values that depend on the training.
+        complete: Whether it is a complete evaluation.
+    """
 
     plan: Plan
     epochs: int
     values: Mapping[str, Any]
+    trained: Set[str]
     complete: bool
 
 
@@ -139,7 +149,7 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
         [plan for plan in pending if plan not in trials],
         [plan for plan in trials if plan in others],
         _table(knowledge, list(readings.values())),
-        list(_outcomes(knowledge, trials, list(readings.values()), reference)),
+        list(_outcomes(knowledge, trials, list(readings.values()), full, reference)),
         reference,
     )
 
@@ -164,7 +174,12 @@ def _seeds(knowledge: Knowledge, one: _Reading, full: int) -> list[Mapping[str, 
 
 
 def _bounded(knowledge: Knowledge, one: _Reading, full: int) -> Mapping[str, Any]:
-    """Return the values of a reading, in which those that have a bound are the means over the seeds."""
+    """Return the values of a reading to judge by the bounds. Those that have a bound are the means over the seeds.
+
+    Values that depend on the training are judged at the full budget only.
+    """
+    if one.epochs < full:
+        return {name: value for name, value in one.values.items() if name not in one.trained}
     seeds = _seeds(knowledge, one, full)
     names = {bound.name for bound in knowledge.bounds if bound.name in one.values}
     means = {name: statistics.mean(float(of[name]) for of in seeds if name in of) for name in names}
@@ -176,10 +191,14 @@ def _number(value: Any) -> float:
 
 
 def _outcomes(
-    knowledge: Knowledge, plans: Iterable[Plan], readings: Sequence[_Reading], bare: Mapping[str, Any]
+    knowledge: Knowledge, plans: Iterable[Plan], readings: Sequence[_Reading], full: int, bare: Mapping[str, Any]
 ) -> Iterator[tuple[Plan, bool]]:
     """Yield whether the evaluation of each plan succeeded. A plan that only breaks a bound has not failed."""
-    rejected = {one.plan for one in readings if not knowledge.keeps_bounds(one.values, bare)}
+    rejected = {
+        one.plan
+        for one in readings
+        if not knowledge.keeps_bounds(_bounded(knowledge, one, full) if one.epochs else one.values, bare)
+    }
     whole = {one.plan for one in readings if all(name in one.values for name in knowledge.directions)}
     for plan in plans:
         if plan in whole:
@@ -201,7 +220,8 @@ def _readings(knowledge: Knowledge, plan: Plan, trial: FrozenTrial) -> Iterator[
             values |= dict(zip(knowledge.directions, trial.values, strict=True))
             complete = True
         if complete or any(np.isfinite(_number(values.get(name))) for name in knowledge.names):
-            yield _Reading(plan, record.get("fidelity", 0), values, complete)
+            trained = record.get("metrics", {}).keys() - set(COSTS)
+            yield _Reading(plan, record.get("fidelity", 0), values, trained, complete)
 
 
 def _plan_of(knowledge: Knowledge, trial: FrozenTrial) -> Plan | None:
