@@ -120,7 +120,9 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
     pending: dict[Plan, None] = {}
     for other in study.get_trials(deepcopy=False):
         plan = _plan_of(knowledge, other)
-        if plan is None or other.number == trial.number or is_void(other):
+        # a proposal that a known constraint refused is a repeat without values
+        refused = other.state == TrialState.FAIL and "repeats" in other.user_attrs
+        if plan is None or other.number == trial.number or is_void(other) or refused:
             continue
         found = list(_readings(knowledge, plan, other))
         for one in found:
