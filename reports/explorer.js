@@ -162,7 +162,8 @@
       draw("text", { x: 14, y: (TOP + BOTTOM) / 2, "text-anchor": "middle", class: "axis",
         transform: "rotate(-90 14 " + (TOP + BOTTOM) / 2 + ")" }, y));
     const signs = [x, y].map((name) => (data.directions[name] === "maximize" ? -1 : 1));
-    const compared = shown.some((point) => point.several) ? shown.filter((point) => point.kind !== "other") : shown;
+    const feasible = shown.filter((point) => point.feasible);
+    const compared = feasible.some((point) => point.several) ? feasible.filter((point) => point.kind !== "other") : feasible;
     const edge = compared.filter((point) => !compared.some((other) => dominates(other, point, signs, x, y)))
       .sort((a, b) => a.row[x] - b.row[x]);
     if (x !== y) {

@@ -47,7 +47,7 @@ def compare(
     Args:
         table: One row for each plan. The column `plan` has its text (for the bare backbone, the text of `BARE`). Other
             columns have the means of the objectives, and the costs. A plan with a text in the column `breaks`, if there
-            is one, breaks a bound. It is not on the front and dominates no plan.
+            is one, breaks a bound. It is not on the front, dominates no plan, and its verdict is INFEASIBLE.
         trainings: For each row, the plan's trainings. They are not used if every objective is a cost.
         directions: The objectives, each with its direction.
         metric: The objective that is measured after training. None if every objective is a cost.
@@ -76,6 +76,7 @@ def compare(
     is_bare = (table["plan"] == BARE.text).to_numpy(dtype=bool)
     if is_bare.any():
         noise = _judge(table, trainings, is_bare, noise, until)
+        _mark_infeasible(table, ~feasible & ~is_bare)
     allowed = [plan for plan, kept in zip(trainings, feasible, strict=True) if kept]
     table.loc[feasible, "probability"] = _probability(table[feasible], allowed, directions, metric, noise)
     return table
@@ -102,6 +103,12 @@ def _judge(
         column[others] = getattr(judged, name)
         table[name] = column
     return judged.standing.noise
+
+
+def _mark_infeasible(table: pd.DataFrame, infeasible: NDArray[np.bool_]) -> None:
+    """Replace the verdicts on plans that break a bound. However much such a plan gains, it is no answer."""
+    table.loc[infeasible, "verdict"] = "INFEASIBLE"
+    table.loc[infeasible, ["more_seeds", "items_needed"]] = np.nan
 
 
 def _probability(

@@ -30,13 +30,13 @@ _FEWEST_TO_CALL, _FEWEST_TO_DROP = 3, 2
 _FAILURES = 2
 """If the training of a plan failed this often, the plan gets no more trainings."""
 
-State = Literal["called", "dropped", "left out", "failed", "at most seeds", "open"]
+State = Literal["called", "dropped", "left out", "failed", "infeasible", "at most seeds", "open"]
 """The state of a plan in the race: the first that applies.
 
-failed: it has no successful training, or two of its trainings failed. left out: it is far below the bare backbone
-(`Standing.left_out`). called: it has at least three seeds, and P(better) is above `sureness`. dropped: it has at
-least two seeds, and its posterior mean is below 0. at most seeds: it has the largest number of seeds. open: none of
-these."""
+failed: it has no successful training, or two of its trainings failed. infeasible: it breaks a bound. left out: it is
+far below the bare backbone (`Standing.left_out`). called: it has at least three seeds, and P(better) is above
+`sureness`. dropped: it has at least two seeds, and its posterior mean is below 0. at most seeds: it has the largest
+number of seeds. open: none of these."""
 
 Until = Literal["decided", "first"]
 
@@ -91,6 +91,7 @@ def race(
     until: Until | None = None,
     running: Sequence[int | None] = (),
     failures: Sequence[int] | None = None,
+    infeasible: Sequence[bool] | None = None,
 ) -> Race:
     """Return the state of the race and the next training.
 
@@ -114,11 +115,13 @@ def race(
         running: For each running training its plan, or None for the bare backbone. A running training counts as if its
             result was the posterior mean of the plan (for the bare backbone, its present mean).
         failures: Number of failed trainings of each plan. None if nothing failed.
+        infeasible: Whether each plan breaks a bound. It gets no more trainings. None if no plan breaks one.
     """
     budget = (BUDGET if until is None else UNTIL_BUDGET) if budget is None else budget
     tried = np.zeros(len(contents), dtype=int) if failures is None else np.asarray(failures, dtype=int)
+    refused = np.zeros(len(contents), dtype=bool) if infeasible is None else np.asarray(infeasible, dtype=bool)
     believed = posterior(standing, contents)
-    states = _states(standing, believed, tried, most_seeds, sureness(until))
+    states = _states(standing, believed, tried, refused, most_seeds, sureness(until))
 
     def end(reason: str) -> Race:
         return Race(None, reason, states, believed)
@@ -131,7 +134,7 @@ def race(
     if running:
         seen = _with_running(standing, believed, running)
         expected = posterior(seen, contents)
-        expected_states = _states(seen, expected, tried, most_seeds, sureness(until))
+        expected_states = _states(seen, expected, tried, refused, most_seeds, sureness(until))
     if seen.bare_seeds < min(BARE_SEEDS, most_seeds):
         return Race(Step(None, "how much the metric of the bare backbone varies between seeds"), "", states, believed)
     for plan in front[: budget // 2]:
@@ -148,19 +151,33 @@ def race(
 
 
 def _states(
-    standing: Standing, believed: Posterior | None, failures: NDArray[np.int64], most_seeds: int, sure: float
+    standing: Standing,
+    believed: Posterior | None,
+    failures: NDArray[np.int64],
+    infeasible: NDArray[np.bool_],
+    most_seeds: int,
+    sure: float,
 ) -> tuple[State, ...]:
     return tuple(
-        _state(standing, believed, plan, int(failures[plan]), most_seeds, sure) for plan in range(len(standing.seeds))
+        _state(standing, believed, plan, int(failures[plan]), bool(infeasible[plan]), most_seeds, sure)
+        for plan in range(len(standing.seeds))
     )
 
 
 def _state(
-    standing: Standing, believed: Posterior | None, plan: int, failures: int, most_seeds: int, sure: float
+    standing: Standing,
+    believed: Posterior | None,
+    plan: int,
+    failures: int,
+    infeasible: bool,
+    most_seeds: int,
+    sure: float,
 ) -> State:
     seeds = int(standing.seeds[plan])
     if seeds == 0 or failures >= _FAILURES:
         return "failed"
+    if infeasible:
+        return "infeasible"
     if standing.left_out[plan]:
         return "left out"
     if believed is not None and seeds >= _FEWEST_TO_CALL and believed.better[plan] > sure:

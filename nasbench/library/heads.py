@@ -97,6 +97,9 @@ def _built(part: Leaf, channels: Sequence[int], strides: Sequence[int], **known:
 
 
 def _leaf(head: str) -> Leaf:
+    name = head.partition("(")[0].strip()
+    if name.isidentifier():
+        module_spec(name, "head")  # the message about an unknown name suggests heads
     part = parse(head)
     if not isinstance(part, Leaf):
         raise PlanError(f"{head} is no head; the heads are {', '.join(list_modules(kind='head'))}")

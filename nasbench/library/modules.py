@@ -25,8 +25,13 @@ APART = ("head", "pretext")
 """Kinds of modules that do not go into a network, so that lists name them only on request."""
 
 
-def module_spec(name: str) -> ModuleSpec:
-    """Return the declaration of the module called `name`.
+def module_spec(name: str, kind: str | None = None) -> ModuleSpec:
+    """Return the declaration of the module called `name`, of any kind.
+
+    Args:
+        name: The name.
+        kind: The kind that is wanted, as in `list_modules`. If no module has the name, the message suggests only names
+            of this kind.
 
     Raises:
         UnknownNameError: If no module has the name. The message suggests the nearest names and lists the plug-in files
@@ -38,7 +43,7 @@ def module_spec(name: str) -> ModuleSpec:
         hint += "; skipped: " + "; ".join(str(p) for p in plugins.problems())
     if name not in MODULES and (known := _named_by_class(name)) is not None:
         hint = f"it is called {known!r} here; {hint}"
-    return MODULES.get(name, hint)
+    return MODULES.get(name, hint, None if name in MODULES else list_modules(kind=kind))
 
 
 def _named_by_class(name: str) -> str | None:
@@ -180,7 +185,7 @@ def create_head(
         >>> from nasbench.library.modules import create_head
         >>> head = create_head("fcn", [64, 128], num_classes=5, strides=[4, 8])
     """
-    spec = module_spec(name)
+    spec = module_spec(name, "head")
     if spec.kind != "head":
         known = ", ".join(list_modules(kind="head"))
         raise UnsupportedError(f"{name} is a {spec.kind}, not a head; the heads are {known}")
@@ -228,7 +233,7 @@ def create_pretext(
         >>> create_pretext("simclr", 64, items=360, input_size=(3, 64, 64)).temperature
         0.5
     """
-    spec = module_spec(name)
+    spec = module_spec(name, "pretext")
     if spec.kind != "pretext":
         known = ", ".join(list_modules(kind="pretext"))
         raise UnsupportedError(f"{name} is a {spec.kind}, not a pretext; the pretexts are {known}")

@@ -11,7 +11,7 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -191,8 +191,13 @@ class Registry(Generic[T]):
         """Make `get` raise an error with `reason` for `name`, unless the name is registered."""
         self.refused[name] = reason
 
-    def get(self, name: str, hint: str = "") -> T:
+    def get(self, name: str, hint: str = "", offered: Iterable[str] | None = None) -> T:
         """Return the entry called `name`.
+
+        Args:
+            name: The name.
+            hint: How the user can list all names, for the message.
+            offered: The names that the message can suggest. None means all.
 
         Raises:
             UnsupportedError: If the name was given to `refuse`. The message gives the reason.
@@ -204,7 +209,7 @@ class Registry(Generic[T]):
         if name not in self._entries and name in self.refused:
             raise UnsupportedError(f"{self.kind} {name!r} is not offered: {self.refused[name]}")
         if name not in self._entries:
-            raise UnknownNameError(self.kind, name, self._entries, hint)
+            raise UnknownNameError(self.kind, name, self._entries if offered is None else offered, hint)
         return self._entries[name][0]
 
     def drop(self, origin_file: str) -> None:

@@ -101,16 +101,20 @@ def _of_comparison(finalists: pd.DataFrame, recorded: RunTrainings | None) -> It
         return
     if not recorded.noise.freedom:
         yield Alert("one seed", "Every plan was trained once. Differences can be chance. --seeds trains further seeds.")
-    elif (finalists.loc[finalists["plan"] != BARE.text, "verdict"] == "NOT DECIDED").all():
+    elif (finalists.loc[~finalists["verdict"].isin(["BARE", "INFEASIBLE"]), "verdict"] == "NOT DECIDED").all():
         yield Alert("nothing decided", "No compared plan could be told apart from the bare backbone.")
 
 
 def _of_bounds(finalists: pd.DataFrame) -> Iterable[Alert]:
-    for broken in finalists[finalists["breaks"] != ""]["breaks"] if "breaks" in finalists else ():
-        text = (
-            f"The bare backbone is infeasible: {broken}. It is the reference of the comparison, but not on the front."
-        )
-        yield Alert("infeasible", text)
+    broken = finalists[finalists["breaks"] != ""] if "breaks" in finalists else finalists[:0]
+    for row in broken.to_dict(orient="records"):
+        if row["plan"] == BARE.text:
+            told = "The bare backbone is infeasible"
+            after = "It is the reference of the comparison, but not on the front."
+        else:
+            told = f"Trial {row['number']} is infeasible on the mean of its seeds"
+            after = "It is not on the front, and no verdict makes it an answer."
+        yield Alert("infeasible", f"{told}: {row['breaks']}. {after}")
 
 
 def _of_costs(run: Run, finalists: pd.DataFrame) -> Iterable[Alert]:

@@ -11,7 +11,7 @@ from nasbench.errors import InputError
 from nasbench.library.plan import BARE, Plan
 from nasbench.objectives import COSTS
 from nasbench.report.formatting import is_missing
-from nasbench.report.scatter import error_bar, front_note, is_bare_on_front, kind_labels, kind_of
+from nasbench.report.scatter import error_bar, front_note, is_bare_on_front, is_feasible, kind_labels, kind_of
 from nasbench.runs.run import Run
 
 __all__ = ["explorer_data", "script_json"]
@@ -43,6 +43,7 @@ def explorer_data(run: Run) -> dict[str, Any]:
                 "state": str(row["state"]),
                 "kind": _kind(row, plan_hash in means),
                 "several": several,
+                "feasible": is_feasible(mean),
                 "low": low,
                 "high": high,
                 "modules": modules,

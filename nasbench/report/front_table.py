@@ -124,6 +124,8 @@ def _columns(
         yield numbers(f"test {metric}", [test.get(row["plan_hash"], {}).get(metric) for row in rows])
     if "verdict" in plans:
         yield Column("needed for a verdict"), [Cell(what_would_decide(row)) for row in rows]
+    if any(_known(row.get("breaks")) for row in rows):
+        yield Column("breaks"), [Cell(_known(row.get("breaks"))) for row in rows]
     if whole and any(_known(row["reason"]) for row in rows):
         yield Column("reason"), [Cell(_known(row["reason"])) for row in rows]
 
@@ -152,7 +154,7 @@ def _verdict(row: Mapping[Hashable, Any]) -> str:
 def _standing(row: Mapping[Hashable, Any]) -> str:
     """Return how far a plan came."""
     if row["state"] == "complete":
-        of_front = "on the front" if row["on_front"] else ""
+        of_front = "on the front" if row["on_front"] else "infeasible" if _known(row.get("breaks")) else ""
         if row["plan"] == BARE.text:
             return ", ".join(filter(None, ("bare", of_front)))
         return of_front or ("compared" if row["seeds"] > 1 else _ONE_SEED)

@@ -164,7 +164,7 @@ def _faster(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
     """Yield the fastest plan that was shown to be faster, if latency is an objective."""
     if "latency_ms" not in run.directions or "latency_verdict" not in finalists:
         return
-    faster = finalists[finalists["latency_verdict"] == "FASTER"]
+    faster = finalists[(finalists["latency_verdict"] == "FASTER") & (finalists["verdict"] != "INFEASIBLE")]
     if faster.empty:
         yield "No plan was shown to be FASTER either."
         return
@@ -266,14 +266,22 @@ def busy_load(run: Run) -> float | None:
 def _counts(evaluated: str, finalists: pd.DataFrame) -> str:
     several = finalists[(finalists["seeds"] > 1) & (finalists["plan"] != BARE.text)]
     counts = Counter(several["verdict"])
-    verdicts = ", ".join(f"{counts[name]} {name}" for name in ("BETTER", "WORSE", "NOT DECIDED") if counts[name])
+    verdicts = ", ".join(
+        f"{counts[name]} {name}" for name in ("BETTER", "WORSE", "NOT DECIDED", "INFEASIBLE") if counts[name]
+    )
     return f"{evaluated} evaluated, {len(several)} with several seeds{': ' + verdicts if verdicts else ''}."
 
 
 def _infeasible(finalists: pd.DataFrame) -> Iterable[str]:
-    """Yield that the bare backbone breaks a bound, if it does. The alerts say which values it has."""
-    if "breaks" in finalists and (finalists["breaks"] != "").any():
+    """Yield what breaks a bound, if anything does. The alerts say which values it has."""
+    if "breaks" not in finalists:
+        return
+    broken = finalists[finalists["breaks"] != ""]
+    if (broken["plan"] == BARE.text).any():
         yield "The bare backbone is infeasible: it breaks a bound and is only the reference."
+    if plans := int((broken["plan"] != BARE.text).sum()):
+        are = "plan is" if plans == 1 else "plans are"
+        yield f"{plans} {are} infeasible: the mean of {'its' if plans == 1 else 'their'} seeds breaks a bound."
 
 
 def _failures(run: Run) -> Iterable[str]:

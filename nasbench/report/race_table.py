@@ -14,6 +14,7 @@ import pandas as pd
 from nasbench.evidence.race import Race, race
 from nasbench.evidence.trainings import Trainings
 from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.feasibility import infeasible
 from nasbench.runs.refinement import has_given_plans, most_seeds
 from nasbench.runs.run import Run
 from nasbench.runs.trainings import PlanTrainings, RunTrainings, trainings_of
@@ -95,6 +96,7 @@ def _race_after(run: Run, recorded: RunTrainings, seeds: Mapping[str, int], fail
         most_seeds=most_seeds(run.settings),
         until=run.settings.until,
         failures=[failures[one.plan_hash] for one in then.plans],
+        infeasible=infeasible(then, run.settings.constraints),
     )
 
 
@@ -107,7 +109,7 @@ def _first(plan: PlanTrainings, seeds: Mapping[str, int]) -> PlanTrainings:
 def _news(recorded: RunTrainings, before: Race, after: Race, trained: int | None) -> str:
     """Return the changes of state of the plans that were not trained."""
     changed: dict[str, list[str]] = {}
-    # Before the noise is known, only the state "failed" has a meaning.
+    # Before the noise is known, only the states "failed" and "infeasible" have a meaning.
     known = before.states if before.posterior is not None else ("open",) * len(after.states)
     for index, (old, new) in enumerate(zip(known, after.states, strict=True)):
         if old != new and index != trained:

@@ -32,6 +32,7 @@ __all__ = [
     "error_bar",
     "front_note",
     "is_bare_on_front",
+    "is_feasible",
     "kind_labels",
     "kind_of",
     "legend_below",
@@ -57,12 +58,16 @@ KINDS = {"other": GREY, "finalist": BLUE, "front": RED, "bare": BLACK}
 plan with one seed can be on the front."""
 
 
+_COLUMNS = ("number", "plan", "x", "y", "low", "high", "kind", "feasible")
+
+
 @dataclass(frozen=True)
 class ScatterData:
     """A Pareto scatter before it is drawn.
 
     Attributes:
-        points: Columns number, plan, x, y, low, high (`error_bar`), kind (one of `KINDS`).
+        points: Columns number, plan, x, y, low, high (`error_bar`), kind (one of `KINDS`), feasible (whether the plan
+            breaks no bound).
         x: The cost on the horizontal axis.
         y: The metric on the vertical axis.
         direction: Direction of y, "maximize" or "minimize".
@@ -81,9 +86,10 @@ class ScatterData:
 
     @property
     def front(self) -> pd.DataFrame:
-        """Compared points that no other compared point dominates in this plane, sorted by x, ascending."""
+        """Feasible compared points that no other such point dominates in this plane, sorted by x, ascending."""
         # A single seed is too noisy to be ranked with means over several seeds.
-        compared = self.points[self.points["kind"] != "other"] if self.seeds > 1 else self.points
+        feasible = self.points[self.points["feasible"].astype(bool)]
+        compared = feasible[feasible["kind"] != "other"] if self.seeds > 1 else feasible
         on_front = non_dominated(compared[["x", "y"]].to_numpy(dtype=float), ["minimize", self.direction])
         return compared[on_front].sort_values("x")
 
@@ -106,6 +112,7 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
             "y": row[y],
             **dict(zip(("low", "high"), error_bar(row, y), strict=True)),
             "kind": kind_of(row),
+            "feasible": is_feasible(row),
         }
         for row in finalists.to_dict(orient="records")
     ]
@@ -119,16 +126,22 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
             "low": np.nan,
             "high": np.nan,
             "kind": "other",
+            "feasible": True,
         }
         for row in first.to_dict(orient="records")
         if row["plan_hash"] not in compared
     ]
     # The columns are named, because in a run without a successful evaluation there is no row that would name them.
-    points = pd.DataFrame(rows, columns=["number", "plan", "x", "y", "low", "high", "kind"]).dropna(subset=["x", "y"])
+    points = pd.DataFrame(rows, columns=list(_COLUMNS)).dropna(subset=["x", "y"])
     if points.empty:
         return None
     direction = run.directions.get(y, "minimize")
     return ScatterData(points, x, y, direction, several, tuple(run.directions), is_bare_on_front(finalists))
+
+
+def is_feasible(row: Mapping[Hashable, Any]) -> bool:
+    """Return whether a row of `Run.finalists()` breaks no bound."""
+    return not row.get("breaks")
 
 
 def kind_of(row: Mapping[Hashable, Any]) -> str:

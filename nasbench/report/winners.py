@@ -30,9 +30,11 @@ def winner_of(run: Run, with_weights: Collection[int]) -> tuple[int, str] | None
 def best_plan_of(run: Run, with_weights: Collection[int]) -> tuple[int, str] | None:
     """Return number and plan of the best compared plan with stored weights, other than the bare backbone.
 
-    Best by the metric. It need not be on the front.
+    Best by the metric. It need not be on the front, but it breaks no bound.
     """
     table, metric = run.finalists(), run.metric
+    if "breaks" in table:
+        table = table[table["breaks"] == ""]
     rows = table[(table["plan"] != BARE.text) & table["number"].isin(list(with_weights))]
     if metric is None or rows.empty:
         return None

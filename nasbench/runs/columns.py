@@ -37,7 +37,7 @@ AFTER = (
 _OF_PLANS = (
     *("seeds", "difference", "difference_low", "difference_high", "verdict", "p_better", "more_seeds", "items_needed"),
     *("on_front", "probability", "control_difference", "control_difference_low", "control_difference_high"),
-    *("control_ratio", "control_verdict"),
+    *("control_ratio", "control_verdict", "breaks"),
 )
 """Columns of the table of compared plans (`Run.finalists`), in addition to those of the metrics and costs."""
 

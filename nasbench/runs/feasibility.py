@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from nasbench.errors import InputError
 from nasbench.objectives import Constraint, parse_constraint
 from nasbench.runs.evaluation import Evaluation
 
-__all__ = ["broken_bounds"]
+if TYPE_CHECKING:  # imported early, and trainings need numpy
+    from nasbench.runs.trainings import RunTrainings
+
+__all__ = ["broken_bounds", "infeasible"]
 
 
 def broken_bounds(plans: Mapping[str, Sequence[Evaluation]], constraints: Iterable[str]) -> dict[str, str]:
@@ -38,6 +42,12 @@ def broken_bounds(plans: Mapping[str, Sequence[Evaluation]], constraints: Iterab
         )
         for key, values in means.items()
     }
+
+
+def infeasible(trainings: RunTrainings, constraints: Iterable[str]) -> list[bool]:
+    """Return whether the mean of each plan's seeds breaks a bound, in the order of `RunTrainings.plans`."""
+    breaks = broken_bounds({one.plan_hash: one.evaluations for one in trainings.all_plans}, constraints)
+    return [bool(breaks[one.plan_hash]) for one in trainings.plans]
 
 
 def _means(evaluations: Sequence[Evaluation], bounds: Iterable[Constraint]) -> dict[str, float]:

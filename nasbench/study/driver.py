@@ -138,9 +138,7 @@ def run_search(
             if refusal := knowledge.refusal():
                 raise InputError(f"{refusal}; give a wider constraint or another space")
             sampler = functools.partial(_sampler, problem.settings, knowledge)
-            exploration = Exploration(
-                run, problem, engine, listen, sampler, knowledge.first_plans(), fidelity, began=began
-            )
+            exploration = Exploration(run, problem, engine, listen, knowledge, sampler, fidelity, began=began)
             exploration.run_bare()
             if exploration.bare is not None:
                 note(item("time", outlook(problem, _done(run, exploration), exploration.bare.wall_s, engine.capacity)))

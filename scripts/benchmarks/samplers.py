@@ -12,6 +12,9 @@ The metric and the log of the costs are scaled to their range, and the reference
 mark shows the mean over the seeds and its 95 % interval. `auto` is compared with each other sampler on the same seeds.
 The script prints a table for each problem, and writes samplers.csv and one PNG for each problem.
 
+`auto+halving` is `auto` with successive halving. On the family `short`, it is compared at equal epochs: an evaluation
+counts as one training at the full budget, and shorter trainings as shares of one. `refused` does not apply there.
+
 The sampler `qlognehvi` is BoTorch's, from outside of this package, if `botorch` can be imported. It runs only on
 landscapes, proposes the best plan of a pool like that of `auto`, and leaves failed plans out of its model.
 
@@ -25,6 +28,7 @@ regression, plus the residuals in another order.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -59,7 +63,7 @@ from nasbench.runs.tabulated import Table, read_table, write_table
 from nasbench.spaces import Space
 from nasbench.study.samplers import Knowledge, make_sampler
 from scripts.benchmarks import paired
-from scripts.benchmarks.landscapes import BACKBONE, FAMILIES, landscape
+from scripts.benchmarks.landscapes import BACKBONE, FAMILIES, FULL, Landscape, landscape
 
 MARKS = (25, 50, 100)
 SHARE = 0.95
@@ -146,6 +150,11 @@ def search_landscape(family: str, sampler: str, seed: int, trials: int) -> dict[
     warnings.simplefilter("ignore")
     drawn = landscape(family, seed)
     begun = time.process_time()
+    if drawn.early:
+        curve, asked = at_equal_epochs(drawn, sampler, seed, trials)
+        spent = time.process_time() - begun
+        return {"table": family, "sampler": sampler, "seed": seed, "curve": curve, "seconds": spent / asked,
+                "infeasible": 0.0}  # fmt: skip
     if sampler == "qlognehvi":
         from scripts.benchmarks.botorch_oracle import evaluated_by_botorch
 
@@ -161,6 +170,34 @@ def search_landscape(family: str, sampler: str, seed: int, trials: int) -> dict[
     refused = float(1 - drawn.feasible[evaluated].mean())
     return {"table": family, "sampler": sampler, "seed": seed, "curve": drawn.shares(evaluated),
             "seconds": spent / len(evaluated), "infeasible": refused}  # fmt: skip
+
+
+def at_equal_epochs(drawn: Landscape, sampler: str, seed: int, trials: int) -> tuple[list[float], int]:
+    """Search until `trials` times the full epochs are spent.
+
+    Returns:
+        The share of hypervolume of the plans that were trained in full, each time the full epochs were spent again, and
+        the number of trainings.
+    """
+    budget, log = trials * FULL, []
+
+    def evaluate(plan: dict[str, str], epochs: int = FULL) -> dict[str, float]:
+        if sum(each for _, each in log) + epochs > budget:
+            raise KeyboardInterrupt
+        log.append((drawn.index(plan), epochs))
+        return drawn.trained(plan, epochs)
+
+    halving = {"halving": 3, "halving_epochs": 3} if sampler.endswith("+halving") else {}
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
+        nb.search(
+            drawn.space, backbone=BACKBONE, evaluate=evaluate, objectives=drawn.directions, seeds=1, seed=seed,
+            sampler=sampler.partition("+")[0], training={"epochs": FULL}, trials=FULL * trials, out=folder, **halving,
+        )  # fmt: skip
+    spent = np.cumsum([epochs for _, epochs in log])
+    full = np.array([epochs == FULL for _, epochs in log])
+    shares = drawn.shares([at for at, epochs in log if epochs == FULL])
+    counts = [int(full[spent <= mark * FULL].sum()) for mark in range(1, trials + 1)]
+    return [shares[count - 1] if count else 0.0 for count in counts], len(log)
 
 
 # -- what is shown -----------------------------------------------------------------------------------------------------

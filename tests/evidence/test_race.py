@@ -46,6 +46,14 @@ def test_a_plan_is_called_on_three_seeds_and_makes_room_for_the_next():
     assert (three.states[1], three.next.plan) == ("called", 2)
 
 
+def test_a_plan_that_breaks_a_bound_leaves_the_race_and_is_not_called():
+    seeds, difference, refused = (1, 3, 1, 1, 1), (0.2, 2.0, 0.6, -0.4, -9.0), (False, True, False, False, False)
+    view = after(seeds=seeds, bare_seeds=9, difference=difference, infeasible=refused, until="first")
+    assert view.states[1] == "infeasible"
+    assert view.next.plan == 2, "the first BETTER plan would end the race, but this one is no answer"
+    assert after(seeds=seeds, bare_seeds=9, difference=difference, until="first").next is None
+
+
 def test_a_plan_below_the_bare_backbone_is_dropped_on_two_seeds_and_may_return():
     dropped = after(seeds=(1, 1, 1, 2, 1))
     assert dropped.states[3] == "dropped"

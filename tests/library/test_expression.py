@@ -109,6 +109,9 @@ def test_too_long_and_too_deep_text_is_refused_quickly():
 
 
 def test_unknown_names_offer_the_nearest():
+    with pytest.raises(UnknownNameError) as caught:
+        parse("simclrr")
+    assert "simclr'" not in str(caught.value), "a pretext goes into no plan"
     with pytest.raises(UnknownNameError, match="did you mean 'se'"):
         parse("sse")
     with pytest.raises(UnknownNameError, match="'reduction'"):

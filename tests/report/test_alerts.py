@@ -5,7 +5,11 @@ import json
 import pytest
 from support.recorded_run import TASK, Recorder
 
+from nasbench.library.plan import Plan
+from nasbench.report.next_step import next_step
 from nasbench.report.page import page_of
+from nasbench.report.race_table import race_table
+from nasbench.report.scatter import scatter_data
 
 SE, ECA = {"stage1": "se"}, {"stage1": "eca"}
 
@@ -59,6 +63,41 @@ def test_an_infeasible_bare_backbone_is_said_in_words(recorder, tmp_path):
     assert not found.serious
     told = page_of(bounded.run, {}, {}).answer
     assert "The bare backbone is infeasible: it breaks a bound and is only the reference." in told[-1]
+
+
+def test_a_plan_whose_mean_breaks_a_bound_is_no_answer_anywhere(tmp_path):
+    """SE is better by .1 and keeps heat<=110 with its first seed. Its mean of 100, 130 and 130 breaks it.
+
+    Before, the headline called it BETTER, the next command trained it, and the text said "the bare backbone" breaks.
+    """
+    recorder = Recorder(tmp_path / "r", ("accuracy", "heat"), constraints=["heat<=110"])
+    for seed, heat in enumerate((100.0, 130.0, 130.0)):
+        recorder.add(None, 0.80 + 0.001 * seed, seed, heat=90.0, reason="the noise" if seed else "")
+        recorder.add(SE, 0.90 + 0.001 * seed, seed, heat=heat, reason="the best open plan" if seed else "")
+        recorder.add(ECA, 0.781 + 0.02 * seed, seed, heat=100.0)
+    run = recorder.run
+    table = run.finalists().set_index("plan")
+    row = table.loc[Plan.of(SE).text]
+    assert row["verdict"] == "INFEASIBLE"
+    assert row["breaks"] == "heat 120 breaks heat<=110 (limit 110)"
+    assert not row["on_front"]
+    assert table.loc[Plan.of(ECA).text, "verdict"] == "NOT DECIDED"
+    page = page_of(run, {}, {})
+    assert not any("is BETTER" in line for line in page.answer)
+    assert "1 INFEASIBLE" in page.answer[-1]
+    assert "1 plan is infeasible: the mean of its seeds breaks a bound." in page.answer[-1]
+    assert "bare backbone is infeasible" not in " ".join(page.answer)
+    assert alerts(recorder)["infeasible"].text.startswith(
+        "Trial 1 is infeasible on the mean of its seeds: heat 120 brea"
+    )
+    words, _ = next_step(run, tmp_path / "r")
+    assert words[0] != "train"
+    raced = race_table(run)
+    assert raced[raced["plan"] == Plan.of(SE).text]["state"].tolist() == ["infeasible", "infeasible"]
+    told = dict(zip(page.front.texts("plan"), page.front.texts("breaks"), strict=True))
+    assert told[Plan.of(SE).text] == row["breaks"]
+    front = scatter_data(run, "macs", "accuracy").front
+    assert Plan.of(SE).text not in front["plan"].tolist()
 
 
 @pytest.mark.parametrize(("classes", "items", "labels"), [(1, 50, {"one class", "few items"}), (10, 500, set())])

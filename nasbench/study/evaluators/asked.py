@@ -115,7 +115,9 @@ class AskedEvaluator(Evaluator):
             findings.items = self._checked_items(answer[_ITEMS], metrics)
         findings.metrics = metrics
         findings.fidelity = options.get("epochs", 0)
-        new = {name: value for name, value in metrics.items() if name not in known}
+        # A metric after a shorter training says little about that after the full budget. A cost does not change.
+        short = self.full_epochs is not None and options.get("epochs", self.full_epochs) < self.full_epochs
+        new = {name: value for name, value in metrics.items() if name not in known and (name in COSTS or not short)}
         self.check_bounds(new, request, findings)
 
     def _checked(self, answer: Mapping[str, Any], known: Mapping[str, float]) -> dict[str, float]:

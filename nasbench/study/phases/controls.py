@@ -57,9 +57,10 @@ class Controls(ListedSeeds):
         if "verdict" not in table:
             return []
         plans = at_full_budget(self.run.evaluations())
-        rows = (
-            table[table["verdict"] != "BARE"] if has_given_plans(self.settings) else table[table["verdict"] == "BETTER"]
-        )
+        asked = table["verdict"] == "BETTER"
+        if has_given_plans(self.settings):
+            asked = ~table["verdict"].isin(["BARE", "INFEASIBLE"])
+        rows = table[asked]
         return [plans[plan_hash] for plan_hash in rows["plan_hash"]]
 
     def append_trial(self, evaluation: Evaluation) -> None:

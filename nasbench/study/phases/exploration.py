@@ -1,10 +1,11 @@
 """The first phase of a search: it proposes plans, has them evaluated and records them, until the budget is used up.
 
 The budget is a number of distinct plans, including the bare backbone. A plan that is proposed again is not evaluated
-again and does not count. After 20 repeated proposals in a row, the next plan is drawn uniformly from the plans not yet
-evaluated. The phase also ends if every plan of the space was evaluated, or if the time limit has passed. Each proposal
-is made by a new sampler, whose seed depends on the seed of the search and the trial number. So if a search with one
-worker is killed and resumed, it proposes the same plans as an uninterrupted search.
+again and does not count. Nor is one that breaks a constraint on a known value, as long as there are others. After 20
+repeated or 5 refused proposals, the next plan is drawn uniformly from the other plans. The phase also ends if every
+plan of the space was evaluated, if no plan is found that keeps the constraints, or if the time limit has passed. Each
+proposal is made by a new sampler, whose seed depends on the seed of the search and the trial number. So if a search
+with one worker is killed and resumed, it proposes the same plans as an uninterrupted search.
 
 With successive halving (`fidelity`), promoted plans are trained before new plans. A trial stays open between two rungs.
 When no plan is left to promote, the open trials are closed.
@@ -41,11 +42,17 @@ from nasbench.study.phases.phase import Phase, evaluation_line
 from nasbench.study.phases.proposer import Proposer
 from nasbench.study.phases.reuse import Reusable, find_reusable
 from nasbench.study.problem import Problem
+from nasbench.study.samplers.knowledge import MAX_DRAWN, Knowledge
 
 __all__ = ["Exploration"]
 
 MAX_REPEATS = 20
-"""After this number of repeated proposals in a row, the next plan is drawn from the plans not yet evaluated."""
+"""After this number of repeated proposals in a row, the next plan is drawn from the other plans."""
+
+MAX_REFUSED = 5
+"""After this number of proposals that break a constraint on a known value, the next plan is drawn.
+
+Optuna's samplers do not learn from such proposals, and each proposal of `gp` takes a fit of its model."""
 
 
 class Exploration(Phase):
@@ -56,8 +63,8 @@ class Exploration(Phase):
         problem: The problem of the search.
         engine: Evaluates the requests.
         listen: Called with an event after every step.
+        knowledge: What is known before an evaluation. Its first plans are evaluated first, whatever the sampler is.
         sampler: Creates the sampler for one proposal, given the number of the trial.
-        first: Plans that are evaluated first, whatever the sampler is.
         fidelity: Strategy for the number of epochs of each training. By default every plan is trained with the full
             budget.
         began: As in `Phase`.
@@ -71,8 +78,8 @@ class Exploration(Phase):
         problem: Problem,
         engine: Engine,
         listen: Listener,
+        knowledge: Knowledge,
         sampler: Callable[[int], BaseSampler],
-        first: Iterable[Plan] = (),
         fidelity: FullBudget | None = None,
         began: float | None = None,
     ) -> None:
@@ -80,7 +87,9 @@ class Exploration(Phase):
         self.space, self.directions = problem.space, problem.directions
         self.proposer = Proposer(self.space.parameters, list(self.directions.values()), sampler)
         self.seen: dict[str, FrozenTrial | None] = {}  # plan hash -> its trial; None while it is evaluated
-        self.first = deque(first)
+        self.knowledge = knowledge
+        self.first = deque(knowledge.first_plans())
+        self.barren = False  # whether no further plan was found that keeps the constraints
         self.unfinished: deque[FrozenTrial] = deque()  # trials whose process died, to evaluate again
         self.front: dict[int, Sequence[float]] = {}  # trial number -> objectives, of the plans on the front
         self.failed: dict[int, FrozenTrial] = {}  # failed trials of earlier processes to try again, by number
@@ -119,6 +128,11 @@ class Exploration(Phase):
         self.run.journal.refresh_copy()
         if self.exhausted and self.done < self.settings.trials:
             self.narrate("every plan of the space was evaluated")
+        elif self.barren:
+            self.narrate(
+                f"no further plan is proposed: none of {MAX_DRAWN:,} that were drawn can be built and keeps the "
+                "constraints; a wider constraint, or another space, has more plans"
+            )
 
     # -- trials of the ledger ----------------------------------------------------------------------------------
 
@@ -267,7 +281,9 @@ class Exploration(Phase):
                 # The bare backbone is being evaluated. No other plan can start, because relative bounds need its
                 # values.
                 return None
-            over = self.bare is not None and (self.done >= self.settings.trials or self.exhausted or self.late)
+            over = self.bare is not None and (
+                self.done >= self.settings.trials or self.exhausted or self.barren or self.late
+            )
             if (step := self.fidelity.promote(finish=over)) is not None:
                 if self.run.journal.is_shared:  # so that other drivers see that the trial is being trained
                     self.ledger.annotate_trial(step.number, **{PROMOTED: step.epochs})
@@ -304,23 +320,53 @@ class Exploration(Phase):
         return self.started(plan, proposal, number)
 
     def propose(self) -> tuple[int, Request] | None:
-        """Propose a new plan and claim it. Return None if another driver has claimed it first."""
+        """Propose a new plan and claim it. Return None if another driver has claimed it first, or if none was found."""
         if self.bare is None:
             return self.claim_trial(BARE, self.proposer.fixed(self.space.params(BARE)))
         while self.first:
             if (plan := self.first.popleft()).hash not in self.seen:
                 return self.claim_trial(plan, self.proposer.fixed(self.space.params(plan)))
+        other, refused = None, 0  # a plan that keeps the constraints, once one was needed, and how often it was
         for _ in range(MAX_REPEATS):
             asked = self.proposer.ask(self.ledger.count)
             plan = self.space.plan(asked.params)
             if plan.hash not in self.seen and plan in self.space:
-                return self.claim_trial(plan, asked)
+                if self.knowledge.allowed(plan):
+                    return self.claim_trial(plan, asked)
+                other = self.unseen() if other is None else other
+                if other is None:
+                    return self.claim_refused(plan, asked)
+                refused += 1
             self.record_repeat(plan, asked)
-        # A model-based sampler can propose its optimum again and again. So the plan is drawn from the unseen plans.
-        draw = random.Random(f"{self.settings.seed}-{self.ledger.count}")  # so a resumed search draws the same plan
-        unseen = self.space.sample_unseen(draw, self.seen.keys())
-        assert unseen is not None, "asked of an exhausted space"
+            if refused == MAX_REFUSED:
+                break
+        # A model-based sampler can propose its optimum, or refused plans, again and again. So another plan is drawn.
+        if (unseen := self.unseen()) is None:
+            drawn = self.space.sample_unseen(self.draw(), self.seen.keys())
+            assert drawn is not None, "asked of an exhausted space"
+            return self.claim_refused(drawn, self.proposer.fixed(self.space.params(drawn)))
         return self.claim_trial(unseen, self.proposer.fixed(self.space.params(unseen)))
+
+    def draw(self) -> random.Random:
+        """Return the random stream of the next trial, so that a resumed search draws the same plan."""
+        return random.Random(f"{self.settings.seed}-{self.ledger.count}")
+
+    def unseen(self) -> Plan | None:
+        """Draw a plan uniformly from those that were not seen and break no known constraint. None if none was found."""
+        evaluated = (Plan.of(trial.user_attrs["plan"]) for trial in self.ledger.trials() if "plan" in trial.user_attrs)
+        return self.knowledge.unseen(self.seen.keys(), self.draw(), evaluated)
+
+    def claim_refused(self, plan: Plan, proposal: FrozenTrial) -> tuple[int, Request] | None:
+        """Claim a plan that breaks a constraint, because no other plan was found, or end the proposals.
+
+        If the space can be listed, no other plan is left. Then the remaining plans are recorded with their reasons. In
+        a larger space, they would use up the budget.
+        """
+        if self.knowledge.listed is not None:
+            return self.claim_trial(plan, proposal)
+        self.proposer.drop(proposal)
+        self.barren = True
+        return None
 
     def claim_trial(self, plan: Plan, proposal: FrozenTrial) -> tuple[int, Request] | None:
         """Claim a plan and return its request. None if another driver claimed it first, or it waits for a promotion."""

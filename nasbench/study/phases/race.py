@@ -20,7 +20,7 @@ from nasbench.evidence.race import BARE_SEEDS, State, race
 from nasbench.evidence.race import Race as Position
 from nasbench.evidence.verdicts import judge_plans
 from nasbench.runs.evaluation import Evaluation
-from nasbench.runs.feasibility import broken_bounds
+from nasbench.runs.feasibility import broken_bounds, infeasible
 from nasbench.runs.ledger import evaluation_of
 from nasbench.runs.refinement import further_trainings, most_seeds
 from nasbench.runs.run import Run
@@ -81,6 +81,7 @@ _SAID: dict[State, str] = {
     "dropped": "is dropped, its estimate is below the bare backbone",
     "left out": "is left out, it is far below the bare backbone",
     "failed": "is left out, because its trainings fail",
+    "infeasible": "is infeasible, because the mean of its seeds breaks a bound",
     "at most seeds": "has all its seeds",
     "open": "is not decided",
 }
@@ -134,6 +135,7 @@ class Race(FurtherSeeds):
             until=self.settings.until,
             running=running,
             failures=[failures[one.plan_hash] for one in trainings.plans],
+            infeasible=infeasible(trainings, self.settings.constraints),
         )
         return View(trainings, position, tried, spent, len(running))
 
@@ -199,7 +201,11 @@ class Race(FurtherSeeds):
             noise=trainings.noise,
             until=self.settings.until,
         )
-        better = [view.name(index) for index, verdict in enumerate(judged.verdicts) if verdict == "BETTER"]
+        better = [
+            view.name(index)
+            for index, verdict in enumerate(judged.verdicts)
+            if verdict == "BETTER" and view.position.states[index] != "infeasible"
+        ]
         found = f"BETTER than the bare backbone: {', '.join(better)}" if better else "no plan is called BETTER"
         return f"no further trainings: {reason}; {found}"
 

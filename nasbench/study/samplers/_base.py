@@ -17,9 +17,6 @@ from nasbench.study.samplers.knowledge import Knowledge, stream
 
 __all__ = ["PlanSampler"]
 
-_MAX_DRAWS = 64
-"""Number of draws to find a plan that breaks no constraint. After these draws, a plan that breaks one is accepted."""
-
 
 class PlanSampler(BaseSampler):
     """Proposes one plan at a time, and gives Optuna the parameters that represent this plan.
@@ -69,19 +66,9 @@ class PlanSampler(BaseSampler):
     def unseen(self, history: History, rng: random.Random) -> Plan | None:
         """Draw an unseen plan uniformly, if possible from the plans that break no known constraint.
 
-        If `_MAX_DRAWS` draws give only plans that break a constraint, return one of these, unless the space is small
-        enough to be listed. Return None if every plan was seen.
+        Return None if every plan was seen.
         """
         seen = {plan.hash for plan in history.seen}
-        refused = None
-        for _ in range(_MAX_DRAWS):
-            drawn = self.knowledge.space.sample_unseen(rng, seen)
-            if drawn is None or self.knowledge.allowed(drawn):
-                return refused if drawn is None else drawn
-            refused = drawn
-            seen.add(drawn.hash)
-        # rare plans that break none are found in a list, so that no trial is spent on one that breaks a constraint
-        listed = [
-            plan for plan in self.knowledge.listed or () if plan.hash not in seen and self.knowledge.allowed(plan)
-        ]
-        return rng.choice(listed) if listed else refused
+        found = self.knowledge.unseen(seen, rng, (*history.plans, *history.others))
+        # if none was found, every plan that is left breaks a constraint, or those that break none are too rare
+        return self.knowledge.space.sample_unseen(rng, seen) if found is None else found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from nasbench.library.plan import Plan
+from nasbench.objectives import COSTS
 from nasbench.runs.ledger import is_void
 from nasbench.study.samplers.knowledge import Knowledge
 
@@ -103,7 +104,7 @@ class History:
 
         Plans that are rejected because of a bound are left out, unless they have all objectives.
         """
-        return list(_outcomes(self.knowledge, self.evaluated, self.found, self.bare))
+        return list(_outcomes(self.knowledge, self.evaluated, self.found, _full(self.found), self.bare))
 
     @cached_property
     def seen(self) -> set[Plan]:
@@ -113,11 +114,20 @@ class History:
 
 @dataclass(frozen=True)
 class _Reading:
-    """One result of a trial: its plan, number of epochs, values by name, and whether it is a complete evaluation."""
+    """One result of a trial.
+
+    Attributes:
+        plan: The plan.
+        epochs: Number of training epochs.
+        values: The values by name.
+        trained: Names of the values that depend on the training.
+        complete: Whether it is a complete evaluation.
+    """
 
     plan: Plan
     epochs: int
     values: Mapping[str, Any]
+    trained: Set[str]
     complete: bool
 
 
@@ -134,7 +144,9 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
     pending: dict[Plan, None] = {}
     for other in study.get_trials(deepcopy=False):
         plan = _plan_of(knowledge, other)
-        if plan is None or other.number == trial.number or is_void(other):
+        # a proposal that a known constraint refused is a repeat without values
+        refused = other.state == TrialState.FAIL and "repeats" in other.user_attrs
+        if plan is None or other.number == trial.number or is_void(other) or refused:
             continue
         found = list(_readings(knowledge, plan, other))
         for one in found:
@@ -145,7 +157,7 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
             # the trial is running, or queued, or was dropped because another driver claimed the plan first
             pending[plan] = None
     bare = max((one for (plan, _), one in readings.items() if plan.is_bare), key=lambda one: one.epochs, default=None)
-    full = max((one.epochs for one in readings.values()), default=0)
+    full = _full(readings.values())
     reference: Mapping[str, Any] = {} if bare is None else _bounded(knowledge, bare, full)
     results: dict[int, dict[Plan, list[float]]] = {0: {}}  # objectives by number of epochs and plan
     for (plan, epochs), one in readings.items():
@@ -168,9 +180,14 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
     )
 
 
+def _full(readings: Iterable[_Reading]) -> int:
+    """Return the largest number of epochs."""
+    return max((one.epochs for one in readings), default=0)
+
+
 def _table(knowledge: Knowledge, readings: Sequence[_Reading]) -> Readings:
     """Return the readings as arrays, each at the full budget with the further trainings of its plan."""
-    full = max((one.epochs for one in readings), default=0)
+    full = _full(readings)
     shape = (len(readings), len(knowledge.names))
     means, counts, squares = np.full(shape, np.nan), np.ones(len(readings)), np.zeros(shape)
     for index, one in enumerate(readings):
@@ -188,7 +205,12 @@ def _seeds(knowledge: Knowledge, one: _Reading, full: int) -> list[Mapping[str, 
 
 
 def _bounded(knowledge: Knowledge, one: _Reading, full: int) -> Mapping[str, Any]:
-    """Return the values of a reading, in which those that have a bound are the means over the seeds."""
+    """Return the values of a reading to judge by the bounds. Those that have a bound are the means over the seeds.
+
+    Values that depend on the training are judged at the full budget only.
+    """
+    if one.epochs < full:
+        return {name: value for name, value in one.values.items() if name not in one.trained}
     seeds = _seeds(knowledge, one, full)
     names = {bound.name for bound in knowledge.bounds if bound.name in one.values}
     means = {name: statistics.mean(float(of[name]) for of in seeds if name in of) for name in names}
@@ -200,10 +222,14 @@ def _number(value: Any) -> float:
 
 
 def _outcomes(
-    knowledge: Knowledge, plans: Iterable[Plan], readings: Sequence[_Reading], bare: Mapping[str, Any]
+    knowledge: Knowledge, plans: Iterable[Plan], readings: Sequence[_Reading], full: int, bare: Mapping[str, Any]
 ) -> Iterator[tuple[Plan, bool]]:
     """Yield whether the evaluation of each plan succeeded. A plan that only breaks a bound has not failed."""
-    rejected = {one.plan for one in readings if not knowledge.keeps_bounds(one.values, bare)}
+    rejected = {
+        one.plan
+        for one in readings
+        if not knowledge.keeps_bounds(_bounded(knowledge, one, full) if one.epochs else one.values, bare)
+    }
     whole = {one.plan for one in readings if all(name in one.values for name in knowledge.directions)}
     for plan in plans:
         if plan in whole:
@@ -225,7 +251,8 @@ def _readings(knowledge: Knowledge, plan: Plan, trial: FrozenTrial) -> Iterator[
             values |= dict(zip(knowledge.directions, trial.values, strict=True))
             complete = True
         if complete or any(np.isfinite(_number(values.get(name))) for name in knowledge.names):
-            yield _Reading(plan, record.get("fidelity", 0), values, complete)
+            trained = record.get("metrics", {}).keys() - set(COSTS)
+            yield _Reading(plan, record.get("fidelity", 0), values, trained, complete)
 
 
 def _plan_of(knowledge: Knowledge, trial: FrozenTrial) -> Plan | None:

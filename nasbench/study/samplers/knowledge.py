@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ from nasbench.study.evaluators.base import Evaluator
 from nasbench.study.samplers.features import MAX_REMEMBERED, Features
 from nasbench.study.samplers.gaussian import Hyper
 from nasbench.study.samplers.scales import Scale
-from nasbench.study.samplers.seeding import initial_plans
+from nasbench.study.samplers.seeding import initial_plans, singles
 
 __all__ = ["Knowledge", "known_before", "nothing_breaks", "nothing_known", "stream"]
 
@@ -28,6 +28,15 @@ FloatArray = NDArray[np.float64]
 
 MAX_LISTED = 1_000
 """A space with at most this number of plans is listed completely. From a larger space, plans are drawn."""
+
+_FEW_DRAWS = 64
+"""Number of draws before a space that can be listed is listed to find a plan that breaks no constraint."""
+
+MAX_DRAWN = 1_000
+"""Number of distinct plans that are drawn from a larger space to find one that breaks no constraint."""
+
+NEAR_ALLOWED = 8
+"""Number of neighbours of each evaluated plan that are drawn if none of `MAX_DRAWN` plans breaks no constraint."""
 
 SAMPLE = 256
 """Number of plans that are drawn once for each study. The range of the costs and the scale of the features depend on
@@ -142,25 +151,68 @@ class Knowledge:
     def refusal(self) -> str:
         """Return which constraint every plan breaks, apart from the bare backbone. "" if a plan keeps all of them.
 
-        Only a space that is small enough to be listed is checked, and only constraints on values that are known before
-        an evaluation.
+        Of a space that is too large to be listed, `MAX_DRAWN` plans are drawn, and then all plans with one expression
+        are tried. Only constraints on values that are known before an evaluation are checked.
         """
-        if not self.bounds or isinstance(self.space, GivenPlans) or self.listed is None:
+        if not self.bounds or isinstance(self.space, GivenPlans):
             return ""
-        plans = [plan for plan in self.listed if not plan.is_bare]
-        if any(map(self.allowed, plans)):
-            return ""
-        known = [told for plan in plans if (told := self.known(plan)) is not None]
+        tried: dict[Plan, None] = {}
+        for plan in self._candidates():
+            if not plan.is_bare:
+                if self.allowed(plan):
+                    return ""
+                tried[plan] = None
+        known = [told for plan in tried if (told := self.known(plan)) is not None]
         if not known:  # no plan can be built, which is no fault of the constraints
             return ""
         bare = self.known(Plan({})) or {}
+        none = "no plan of the space keeps" if self.listed is not None else f"none of {len(tried):,} plans keeps"
         for bound in self.bounds:
             values = [told[bound.name] for told in known if bound.name in told]
             if len(values) == len(known) and (bound.name in bare or not bound.relative):
                 best, word = (min(values), "least") if bound.operator.startswith("<") else (max(values), "most")
                 if not bound.holds(best, bare):
-                    return f"no plan of the space keeps {bound} (the {word} is {best:.6g})"
-        return f"no plan of the space keeps all of {', '.join(map(str, self.bounds))}"
+                    return f"{none} {bound} (the {word} is {best:.6g})"
+        return f"{none} all of {', '.join(map(str, self.bounds))}"
+
+    def _candidates(self) -> Iterator[Plan]:
+        """Yield every plan of a space that can be listed, otherwise drawn plans and then those with one expression."""
+        if self.listed is not None:
+            yield from self.listed
+            return
+        rng = stream(self.seed, "constraints")
+        yield from (self.space.sample(rng) for _ in range(MAX_DRAWN))
+        yield from singles(self.space)
+
+    def unseen(self, seen: Iterable[str], rng: random.Random, around: Iterable[Plan] = ()) -> Plan | None:
+        """Draw a plan uniformly from those that were not seen and break no known constraint.
+
+        If such plans are so rare that `MAX_DRAWN` draws do not find one, all plans of a small space are listed. In a
+        large space, neighbours of `around` are tried, in a random order.
+
+        Args:
+            seen: Hashes of the plans that were seen.
+            rng: The random stream.
+            around: Evaluated plans. Those that break a constraint are left out.
+
+        Returns:
+            The plan. None if none was found.
+        """
+        hashes = set(seen)
+        for drawn in range(MAX_DRAWN):
+            if drawn >= _FEW_DRAWS and self.listed is not None:
+                listed = [plan for plan in self.listed if plan.hash not in hashes and self.allowed(plan)]
+                return rng.choice(listed) if listed else None
+            plan = self.space.sample_unseen(rng, hashes)
+            if plan is None or self.allowed(plan):
+                return plan
+            hashes.add(plan.hash)
+        allowed = [plan for plan in dict.fromkeys(around) if self.allowed(plan)]
+        for plan in rng.sample(allowed, len(allowed)):
+            for near in self.near(plan, rng, NEAR_ALLOWED):
+                if near.hash not in hashes and self.allowed(near):
+                    return near
+        return None
 
     # -- plans -------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from nasbench.library.plan import Plan
 from nasbench.measurement.properties.record import measured, recorded
 from nasbench.spaces import ResolvedSpace
 
-__all__ = ["FIRST_PLANS", "initial_plans"]
+__all__ = ["FIRST_PLANS", "initial_plans", "singles"]
 
 FIRST_PLANS = 6
 """Number of plans with which a study begins, including the bare backbone. It is a quarter of the default budget.
@@ -36,7 +36,7 @@ def initial_plans(
         known: Returns the values of a plan that are known before its evaluation, or None if its model cannot be built.
         most: Largest number of plans.
     """
-    costs = {plan: row for plan in _singles(space) if (row := known(plan)) is not None}
+    costs = {plan: row for plan in singles(space) if (row := known(plan)) is not None}
     left = sorted(costs, key=lambda plan: (_size(costs[plan]), plan.text))
     bare = Plan({})
     chosen = [bare] if space.params(bare) is not None else []
@@ -49,7 +49,7 @@ def initial_plans(
     return chosen[:most]
 
 
-def _singles(space: ResolvedSpace) -> Iterator[Plan]:
+def singles(space: ResolvedSpace) -> Iterator[Plan]:
     """Yield the plans with a variant in only one slot, or in only one group of slots that share a choice."""
     for choices, slots in space.served:
         for variant in choices.variants:

@@ -8,6 +8,7 @@ import pytest
 import nasbench as nb
 from nasbench.errors import InputError, RunError
 from nasbench.library.plan import Plan
+from nasbench.objectives import parse_constraint
 from nasbench.runs.evaluation import Evaluation
 from nasbench.study.evaluators.asked import AskedEvaluator
 from nasbench.study.evaluators.base import Request
@@ -216,6 +217,29 @@ def test_what_cannot_be_halved_is_refused_before_anything_is_written(wrong, word
     with pytest.raises(InputError, match=words):
         halved(tmp_path / "r", **wrong)
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("sampler", ["random", "auto"])
+def test_a_bound_on_a_metric_is_judged_after_the_full_budget_only(sampler, tmp_path):
+    """After 1 of 4 epochs no plan has more than .56 accuracy, so the bound of .6 rejected all of them before."""
+    run = halved(tmp_path / "r", constraints=["accuracy>=0.6"], sampler=sampler, report=False, seeds=1)
+    rows = run.trials().iloc[1:]
+    full = rows[rows["fidelity"] == 4]
+    assert (rows["fidelity"] == 1).any()
+    assert (full["state"] == "complete").any()
+    assert (full.loc[full["state"] == "complete", "accuracy"] >= 0.6).all()
+    assert not rows.loc[(rows["fidelity"] > 0) & (rows["fidelity"] < 4), "reason"].str.contains("breaks").any()
+
+
+def test_a_bound_on_a_cost_that_is_returned_is_judged_at_once():
+    bounded = AskedEvaluator(
+        answer, list(DIRECTIONS), [parse_constraint("macs<=1.5e6"), parse_constraint("accuracy>=.9", None)], 4
+    )
+    reasons = {epochs: bounded.evaluate(Request.of(PLANS[3], epochs=epochs)).reason for epochs in (1, 4)}
+    assert reasons[1] == "macs 2e+06 breaks macs<=1.5e+06 (limit 1.5e+06)"
+    cheap = AskedEvaluator(answer, list(DIRECTIONS), [parse_constraint("accuracy>=.9", None)], 4)
+    states = {epochs: cheap.evaluate(Request.of(PLANS[3], epochs=epochs)).state for epochs in (1, 4)}
+    assert states == {1: "complete", 4: "rejected"}
 
 
 def test_halving_is_part_of_what_makes_two_runs_the_same(run):

@@ -147,6 +147,26 @@ def test_until_first_ends_at_the_first_that_is_better(tmp_path):
     assert len(further(run)) < 20
 
 
+def test_a_plan_whose_mean_breaks_a_bound_gets_no_further_training(tmp_path):
+    """`se` in both slots gains most. Its heat is 1 with the first seed and 9 with others, so its mean breaks 2."""
+
+    def hot(plan, seed):
+        good = str(plan).count("se") == 2
+        return {**noisy(plan, seed), "accuracy": 0.8 + 0.1 * good + seed / 1e3, "heat": 9.0 if good and seed else 1.0}
+
+    said, space = [], {"variants": ["se", "eca"], "slots": ["stage1", "stage2"]}
+    run = search(
+        tmp_path / "r", hot, trials=9, space=space, constraints=["heat<=2"], report=False, until="decided",
+        on_event=lambda event: said.append(event.message),
+    )  # fmt: skip
+    rows = run.finalists()
+    (both,) = rows[rows["plan"].str.count("se") == 2].to_dict(orient="records")
+    assert (both["seeds"], both["verdict"], both["breaks"]) == (2, "INFEASIBLE", "heat 5 breaks heat<=2 (limit 2)")
+    assert f"trial {both['number']} is infeasible, because the mean of its seeds breaks a bound" in " ".join(said)
+    ending = next(line for line in said if line.startswith("no further trainings"))
+    assert f"trial {both['number']}" not in ending
+
+
 def test_until_decided_ends_when_no_plan_is_open(tmp_path):
     def worse(plan, seed):
         return {"accuracy": 0.5 - 0.01 * len(plan) + 0.0005 * (seed % 2), "cost": float(len(str(plan)))}

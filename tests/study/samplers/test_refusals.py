@@ -264,6 +264,37 @@ def test_a_constraint_that_no_plan_keeps_ends_the_search_at_once(tmp_path):
             nb.search(small, out=tmp_path / bounds[0], objectives=WANTED, constraints=bounds, **given)
 
 
+def macs_known(plan):
+    return {"macs": score(plan)["macs"]}
+
+
+def test_a_constraint_that_no_plan_of_a_large_space_keeps_ends_the_search_at_once(tmp_path):
+    """Of 390,625 plans none keeps it. Before, all trials were spent on rejected plans."""
+    with pytest.raises(InputError, match=r"none of 1,0\d\d plans keeps macs<=10.5 \(the least is 11\); give a wider"):
+        search(tmp_path / "r", known=macs_known, constraints=["macs<=10.5"])
+
+
+@pytest.mark.parametrize(("sampler", "trials"), [("gp", 9), ("nsga2", 24), ("tpe", 24)])
+def test_optunas_samplers_spend_no_trial_on_refused_plans(sampler, trials, tmp_path):
+    """4 % of the plans keep the bound. Before, most trials were rejected."""
+    given = {"known": macs_known, "constraints": ["macs<=16"], "sampler": sampler, "report": False}
+    first, again = (search(tmp_path / name, trials=trials, **given).trials() for name in "ab")
+    assert first["state"].tolist() == ["complete"] * trials
+    assert first["plan"].tolist() == again["plan"].tolist()
+
+
+def test_a_search_ends_where_the_plans_that_keep_a_constraint_end(tmp_path):
+    """Of 15,625 plans 7 keep it: the bare backbone and `se` in one of 6 slots. `random` finds them by neighbourhood."""
+    told, space = [], landscape("additive", 0).space
+    run = nb.search(
+        space, backbone=BACKBONE, evaluate=score, known=macs_known, constraints=["macs<=11"], objectives=WANTED,
+        sampler="random", trials=20, seeds=1, out=tmp_path / "r", report=False,
+        on_event=lambda event: told.append(event.message),
+    )  # fmt: skip
+    assert run.trials()["state"].tolist() == ["complete"] * 7
+    assert any(line.startswith("no further plan is proposed: none of 1,000") for line in told)
+
+
 def test_a_rare_plan_that_keeps_a_constraint_is_drawn():
     """Of 343 plans, one keeps the bound. 64 draws alone miss it four times out of five."""
     knowledge = Knowledge(
