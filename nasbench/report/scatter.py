@@ -139,7 +139,7 @@ def scatter_data(run: Run, x: str, y: str) -> ScatterData | None:
     return ScatterData(points, x, y, direction, several, tuple(run.directions), is_bare_on_front(finalists))
 
 
-def is_feasible(row: Mapping[Hashable, Any]) -> bool:
+def is_feasible(row: Mapping[Any, Any]) -> bool:
     """Return whether a row of `Run.finalists()` breaks no bound."""
     return not row.get("breaks")
 

@@ -47,7 +47,7 @@ FULL = 27
 _AGREEMENT = {3: 0.6, 9: 0.8}
 """The correlation of the score after so many epochs with that after `FULL`."""
 
-_ALL = np.array(list(itertools.product(range(len(CHOICES)), repeat=len(SLOTS))))
+ALL_PLANS = np.array(list(itertools.product(range(len(CHOICES)), repeat=len(SLOTS))))
 """The choice in each slot, by number, of every plan, `(plans, slots)`."""
 
 
@@ -58,7 +58,7 @@ class Landscape:
     Attributes:
         name: Name of the family.
         directions: The objectives, the score first.
-        means: The true objectives of every plan, in the order of `_ALL`, `(plans, objectives)`.
+        means: The true objectives of every plan, in the order of `ALL_PLANS`, `(plans, objectives)`.
         fails: Whether the evaluation of each plan raises an error, `(plans,)`.
         bounds: The constraints of the search.
         feasible: Whether each plan can be on the front, `(plans,)`.
@@ -142,8 +142,8 @@ def landscape(family: str, seed: int) -> Landscape:
         scores = scores + 2.0 * scores.std() * _xor(rng)
     if family.startswith("stretched"):
         costs = 25.0 * costs / np.median(costs)
-        cut = (_ALL[:, 0] == rng.integers(5)) & (_ALL[:, 3] == rng.integers(5))
-        cut |= (_ALL[:, [1, 2, 4]] == rng.integers(5, size=3)).all(axis=1)
+        cut = (ALL_PLANS[:, 0] == rng.integers(5)) & (ALL_PLANS[:, 3] == rng.integers(5))
+        cut |= (ALL_PLANS[:, [1, 2, 4]] == rng.integers(5, size=3)).all(axis=1)
         costs = np.where(cut, 0.01 * np.exp(rng.random(len(cut))), costs)
         scores = np.where(cut, scores.min() + 0.001 * (scores - scores.min()), scores)
     columns = [1 / (1 + np.exp(-scores / 3))]
@@ -151,10 +151,10 @@ def landscape(family: str, seed: int) -> Landscape:
         columns.append(costs)
     if family == "three":
         columns.append(5.0 + _summed(np.exp(_table(rng))))
-    fails = np.zeros(len(_ALL), dtype=bool)
+    fails = np.zeros(len(ALL_PLANS), dtype=bool)
     if family == "faults":
         for slot, choice in zip(rng.choice(len(SLOTS), 2, replace=False), rng.choice([1, 2, 3, 4], 2), strict=True):
-            fails |= _ALL[:, slot] == choice
+            fails |= ALL_PLANS[:, slot] == choice
     bounds: tuple[str, ...] = ()
     feasible = ~fails
     if family == "bound":
@@ -178,7 +178,7 @@ def landscape(family: str, seed: int) -> Landscape:
 def _early(scores: FloatArray, rng: np.random.Generator) -> dict[int, FloatArray]:
     """Return the scores after shorter trainings. They grow with the epochs, and their spread is that of `scores`."""
     unit = (scores - scores.mean()) / scores.std()
-    slow = (_ALL == _SLOW).any(axis=1)
+    slow = (ALL_PLANS == _SLOW).any(axis=1)
     early = {}
     for epochs, agreement in _AGREEMENT.items():
         drawn = agreement * unit + np.sqrt(1 - agreement**2) * rng.normal(size=len(unit))
@@ -197,7 +197,7 @@ def _summed(effects: FloatArray) -> FloatArray:
     """Return the sum of the effects over the slots of every plan. An empty slot has none."""
     effects = effects.copy()
     effects[:, 0] = 0.0
-    return np.asarray(effects[np.arange(len(SLOTS)), _ALL].sum(axis=1))
+    return np.asarray(effects[np.arange(len(SLOTS)), ALL_PLANS].sum(axis=1))
 
 
 def _effects(rng: np.random.Generator) -> FloatArray:
@@ -207,13 +207,13 @@ def _effects(rng: np.random.Generator) -> FloatArray:
 
 def _pairs(rng: np.random.Generator) -> FloatArray:
     """Return the sum of effects of every pair of slots, with unit variance over the plans."""
-    total = np.zeros(len(_ALL))
+    total = np.zeros(len(ALL_PLANS))
     for a, b in itertools.combinations(range(len(SLOTS)), 2):
-        total += rng.normal(size=(len(CHOICES), len(CHOICES)))[_ALL[:, a], _ALL[:, b]]
+        total += rng.normal(size=(len(CHOICES), len(CHOICES)))[ALL_PLANS[:, a], ALL_PLANS[:, b]]
     return np.asarray((total - total.mean()) / total.std())
 
 
 def _xor(rng: np.random.Generator) -> FloatArray:
     """Return 1 for plans of which exactly one of two drawn slots has a drawn choice, else 0."""
     a, b = rng.choice(len(SLOTS), 2, replace=False)
-    return np.asarray((_ALL[:, a] == rng.integers(5)) ^ (_ALL[:, b] == rng.integers(5)), dtype=float)
+    return np.asarray((ALL_PLANS[:, a] == rng.integers(5)) ^ (ALL_PLANS[:, b] == rng.integers(5)), dtype=float)

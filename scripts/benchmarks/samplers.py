@@ -179,7 +179,8 @@ def at_equal_epochs(drawn: Landscape, sampler: str, seed: int, trials: int) -> t
         The share of hypervolume of the plans that were trained in full, each time the full epochs were spent again, and
         the number of trainings.
     """
-    budget, log = trials * FULL, []
+    budget = trials * FULL
+    log: list[tuple[int, int]] = []  # the number of each plan, and its epochs
 
     def evaluate(plan: dict[str, str], epochs: int = FULL) -> dict[str, float]:
         if sum(each for _, each in log) + epochs > budget:
@@ -187,7 +188,7 @@ def at_equal_epochs(drawn: Landscape, sampler: str, seed: int, trials: int) -> t
         log.append((drawn.index(plan), epochs))
         return drawn.trained(plan, epochs)
 
-    halving = {"halving": 3, "halving_epochs": 3} if sampler.endswith("+halving") else {}
+    halving: dict[str, Any] = {"halving": 3, "halving_epochs": 3} if sampler.endswith("+halving") else {}
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
         nb.search(
             drawn.space, backbone=BACKBONE, evaluate=evaluate, objectives=drawn.directions, seeds=1, seed=seed,

@@ -13,6 +13,7 @@ from scipy.stats import norm, yeojohnson
 
 import nasbench as nb
 from nasbench.errors import InputError
+from nasbench.library.modules import module_spec
 from nasbench.library.plan import BARE, Plan
 from nasbench.objectives import parse_constraint
 from nasbench.runs.ledger import recorded_evaluation
@@ -26,7 +27,7 @@ from nasbench.study.samplers.history import read_history
 from nasbench.study.samplers.scales import Scale
 from nasbench.study.samplers.surrogate import Surrogate
 from nasbench.study.tabulation import tabulate
-from scripts.benchmarks.landscapes import BACKBONE, landscape
+from scripts.benchmarks.landscapes import ALL_PLANS, BACKBONE, landscape
 from tests.study.samplers.test_samplers import resolved
 
 WANTED = {"accuracy": "maximize", "macs": "minimize"}
@@ -173,6 +174,17 @@ def test_a_bare_backbone_that_breaks_a_bound_stays_the_reference(tmp_path):
     assert compared.loc[BARE.hash, "probability"] == 0
     assert set(run.front()["breaks"]) == {""}
     search(tmp_path / "r", constraints=["accuracy>=0.55"], trials=22)  # an infeasible bare backbone also resumes
+
+
+def test_short_trainings_of_the_benchmark_rank_plans_as_it_says():
+    drawn = landscape("short", 0)
+    full, slow = drawn.means[:, 0], drawn.choices[-1]
+    there = (len(drawn.choices) - 1 == ALL_PLANS).any(axis=1)
+    assert module_spec(slow).starts_as_identity
+    assert not any(module_spec(name).starts_as_identity for name in drawn.choices[1:-1])
+    assert np.corrcoef(drawn.early[3][~there], full[~there])[0, 1] == pytest.approx(0.6, abs=0.1)
+    assert np.corrcoef(drawn.early[9], full)[0, 1] == pytest.approx(0.8, abs=0.03)
+    assert abs(np.corrcoef(drawn.early[3][there], full[there])[0, 1]) < 0.05
 
 
 # -- known values --------------------------------------------------------------------------------------------------
