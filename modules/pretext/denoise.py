@@ -53,7 +53,7 @@ class Denoise(Pretext):
 
     needs = "maps"
     fewest = 1
-    recipe: ClassVar = {"epochs": 10, "batch_size": 64}
+    recipe: ClassVar = {"epochs": 10, "batch_size": 32, "learning_rate": 1e-3}
     kept_share: Tensor
     times: Tensor
 
