@@ -53,7 +53,8 @@ class BYOL(Pretext):
         flip: Whether images are mirrored left to right.
     """
 
-    recipe: ClassVar = {"epochs": 10, "batch_size": 64}
+    # At the rates of supervised trainings, a teacher that follows within few steps is no steady target.
+    recipe: ClassVar = {"epochs": 10, "batch_size": 32, "learning_rate": 1e-3}
 
     def __init__(
         self,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasbench import register_module
+from nasbench.ops.averaging import MomentumCopy
 from nasbench.ops.image_views import ImageViews
 from nasbench.ops.position import sinusoidal
-from nasbench.ops.pretext import Encoder, Pretext
+from nasbench.ops.pretext import Encoder, Pretext, Progress
 
 _TIMES = 128  # width of the sinusoidal embedding of a time
 _FIRST, _LAST = 1e-4, 0.02  # the smallest and the largest β of the paper
@@ -37,6 +38,9 @@ class Denoise(Pretext):
     is added to the map after each stage of the host. It is zero at t = 0, so the host alone computes the features of
     clean images. A light decoder joins the maps from coarse to fine, and the noisy image at last, and predicts ε.
 
+    The paper's network has no batch norms, and the host can have some. Their running statistics are those of noisy
+    images, so a copy of the host with the same weights runs on the clean images, without gradients. This copy is kept.
+
     The paper uses a U-Net, without crops.
 
     Args:
@@ -49,7 +53,7 @@ class Denoise(Pretext):
 
     needs = "maps"
     fewest = 1
-    recipe: ClassVar = {"epochs": 10, "batch_size": 64}
+    recipe: ClassVar = {"epochs": 10, "batch_size": 32, "learning_rate": 1e-3}
     kept_share: Tensor
     times: Tensor
 
@@ -67,21 +71,34 @@ class Denoise(Pretext):
         self.decoder = _Decoder(channels, width)
         self.view = ImageViews(crop=crop, flip=flip, colour=(0, 0, 0, 0), grey=0.0, blur=0.0)
 
+    def start(self, encoder: nn.Module) -> None:
+        """Make the copy that runs on clean images."""
+        self.clean = MomentumCopy(encoder)
+
+    def kept(self, encoder: nn.Module) -> nn.Module:
+        """Return the copy."""
+        return self.clean.module
+
     def views(self, x: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
-        """Return noisy images, their noise `(B, 3·H·W)` and their times `(B,)`."""
+        """Return clean and noisy images, the noise `(B, 3·H·W)` and the times `(B,)`."""
         x = self.view(x, draw)
         noise = torch.randn(x.shape, generator=draw).to(x.device)
         t = torch.randint(1, len(self.kept_share), (len(x),), generator=draw).to(x.device)
         noisy = noised(2 * x - 1, noise, self.kept_share[t])
         # The host's normalisation starts from [0, 1], so at t = 0 it gets what it gets in validation. The noise is
         # flat, so that it is not taken for an image and normalised.
-        return {"image": (noisy + 1) / 2, "noise": noise.flatten(1), "t": t}
+        return {"clean": x, "image": (noisy + 1) / 2, "noise": noise.flatten(1), "t": t}
 
     def forward(self, encoder: Encoder, views: Any) -> dict[str, Tensor]:
         """Return the noise that is predicted and the true one, `(B, 3·H·W)` each."""
         image = views["image"]
         vectors = self.vectors_of(views["t"])
         predicted = self.decoder(encoder(image, add=vectors), image)
+        if self.training:
+            # Norms that are frozen in the host are so in the copy.
+            for own, other in zip(self.clean.module.modules(), cast(nn.Module, encoder).modules(), strict=True):
+                own.training = other.training
+            self.clean(views["clean"])
         return {"predicted": predicted.flatten(1), "noise": views["noise"]}
 
     def vectors_of(self, t: Tensor) -> list[Tensor]:
@@ -92,6 +109,10 @@ class Denoise(Pretext):
     def loss(self, outputs: Any) -> Tensor:
         """Return the mean squared error of the noise."""
         return F.mse_loss(outputs["predicted"], outputs["noise"])
+
+    def after_step(self, encoder: nn.Module, progress: Progress) -> None:
+        """Give the copy the weights of the host."""
+        self.clean.update(encoder, 0.0)
 
 
 def noised(x: Tensor, noise: Tensor, share: Tensor) -> Tensor:

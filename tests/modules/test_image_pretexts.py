@@ -371,9 +371,23 @@ class TestDenoise:
         torch.testing.assert_close(whole[1:2], alone, rtol=1e-4, atol=1e-5)
 
     def test_a_decoder_for_maps_of_odd_sizes(self):
-        pretext, host = made("denoise", [4, 6], width=8), Stages()
+        pretext, host = made("denoise", [4, 6], width=8).eval(), Stages()
         x = torch.rand(1, 3, 15, 9)
         assert pretext(host, pretext.views(x, torch.Generator().manual_seed(0)))["predicted"].shape == (1, 3 * 135)
+
+    def test_what_is_kept_has_the_weights_of_the_host_and_the_statistics_of_clean_images(self):
+        pretext, host = made("denoise", [4, 6], width=8), Stages()
+        host.norm = nn.BatchNorm2d(3, momentum=1.0)
+        host.register_forward_pre_hook(lambda module, args: module.norm(args[0]))
+        pretext.start(host)
+        views = pretext.views(torch.rand(30, *SIZE), torch.Generator().manual_seed(0))
+        pretext(host, views)
+        torch.nn.init.ones_(host.first.bias)
+        pretext.after_step(host, Progress(1, 2))
+        kept = pretext.kept(host)
+        assert torch.equal(kept.first.bias, torch.ones(4))
+        torch.testing.assert_close(kept.norm.running_mean, views["clean"].mean((0, 2, 3)))
+        torch.testing.assert_close(host.norm.running_mean, views["image"].mean((0, 2, 3)))
 
 
 class TestSemiSupervised:
