@@ -13,7 +13,7 @@ module, plus what the family adds. Costs are returned by the evaluation and not 
     three       `pairs` with a second cost
     stretched   a cost with a median of 25 ms, of which 5 % of the plans have almost none, and no score
     stretched-linear    the same, judged on a linear scale of the cost
-    short       a score that 3 of 27 epochs rank with a correlation of .6 and 9 epochs with one of .8. Before 9 epochs,
+    short       a score with which that after 3 of 27 epochs correlates by about .6, and after 9 by .8. Before 9 epochs,
                 plans with the module of the fourth choice, which starts as the identity, score like the bare backbone
 """
 

@@ -182,7 +182,7 @@ def test_short_trainings_of_the_benchmark_rank_plans_as_it_says():
     there = (len(drawn.choices) - 1 == ALL_PLANS).any(axis=1)
     assert module_spec(slow).starts_as_identity
     assert not any(module_spec(name).starts_as_identity for name in drawn.choices[1:-1])
-    assert np.corrcoef(drawn.early[3][~there], full[~there])[0, 1] == pytest.approx(0.6, abs=0.1)
+    assert np.corrcoef(drawn.early[3][~there], full[~there])[0, 1] == pytest.approx(0.6, abs=0.15)
     assert np.corrcoef(drawn.early[9], full)[0, 1] == pytest.approx(0.8, abs=0.03)
     assert abs(np.corrcoef(drawn.early[3][there], full[there])[0, 1]) < 0.05
 
