@@ -20,7 +20,7 @@ from nasbench.library.plan import BARE, Plan
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["compare", "contents_of"]
+__all__ = ["compare", "contents_of", "keeps_bounds"]
 
 
 def contents_of(plan: Plan) -> list[tuple[str, str]]:
@@ -47,7 +47,7 @@ def compare(
     Args:
         table: One row for each plan. The column `plan` has its text (for the bare backbone, the text of `BARE`). Other
             columns have the means of the objectives, and the costs. A plan with a text in the column `breaks`, if there
-            is one, breaks a bound. It is not on the front, dominates no plan, and its verdict is INFEASIBLE.
+            is one, breaks a bound. It is not on the front, dominates no plan, and is not called BETTER.
         trainings: For each row, the plan's trainings. They are not used if every objective is a cost.
         directions: The objectives, each with its direction.
         metric: The objective that is measured after training. None if every objective is a cost.
@@ -63,7 +63,7 @@ def compare(
         `verdict`, `p_better`, `more_seeds` and `items_needed`, as in `Judgement`.
     """
     table = table.copy()
-    feasible = (table["breaks"] == "").to_numpy() if "breaks" in table else np.ones(len(table), dtype=bool)
+    feasible = keeps_bounds(table)
     table["on_front"] = False
     table.loc[feasible, "on_front"] = on_front(table.loc[feasible, list(directions)].to_numpy(dtype=float), directions)
     table["probability"] = np.where(table["on_front"], 1.0, 0.0)
@@ -80,6 +80,11 @@ def compare(
     allowed = [plan for plan, kept in zip(trainings, feasible, strict=True) if kept]
     table.loc[feasible, "probability"] = _probability(table[feasible], allowed, directions, metric, noise)
     return table
+
+
+def keeps_bounds(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return for each row whether the plan breaks no bound. A table without the column `breaks` has no such plan."""
+    return (table["breaks"] == "").to_numpy(dtype=bool) if "breaks" in table else np.ones(len(table), dtype=bool)
 
 
 def _judge(
@@ -106,8 +111,8 @@ def _judge(
 
 
 def _mark_infeasible(table: pd.DataFrame, infeasible: NDArray[np.bool_]) -> None:
-    """Replace the verdicts on plans that break a bound. However much such a plan gains, it is no answer."""
-    table.loc[infeasible, "verdict"] = "INFEASIBLE"
+    """Take BETTER from plans that break a bound. However much such a plan gains, it is no answer."""
+    table.loc[infeasible & (table["verdict"] == "BETTER"), "verdict"] = "NOT DECIDED"
     table.loc[infeasible, ["more_seeds", "items_needed"]] = np.nan
 
 

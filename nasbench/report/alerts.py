@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from nasbench.evidence.comparison import keeps_bounds
 from nasbench.library.plan import BARE
 from nasbench.report.headline import busy_load
 from nasbench.report.training_state import data_wait
@@ -101,7 +102,7 @@ def _of_comparison(finalists: pd.DataFrame, recorded: RunTrainings | None) -> It
         return
     if not recorded.noise.freedom:
         yield Alert("one seed", "Every plan was trained once. Differences can be chance. --seeds trains further seeds.")
-    elif (finalists.loc[~finalists["verdict"].isin(["BARE", "INFEASIBLE"]), "verdict"] == "NOT DECIDED").all():
+    elif (finalists.loc[keeps_bounds(finalists), "verdict"].isin(["BARE", "NOT DECIDED"])).all():
         yield Alert("nothing decided", "No compared plan could be told apart from the bare backbone.")
 
 

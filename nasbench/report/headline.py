@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
+from nasbench.evidence.comparison import keeps_bounds
 from nasbench.evidence.student import t_quantile
 from nasbench.library.plan import BARE
 from nasbench.objectives import COSTS
@@ -164,7 +165,7 @@ def _faster(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
     """Yield the fastest plan that was shown to be faster, if latency is an objective."""
     if "latency_ms" not in run.directions or "latency_verdict" not in finalists:
         return
-    faster = finalists[(finalists["latency_verdict"] == "FASTER") & (finalists["verdict"] != "INFEASIBLE")]
+    faster = finalists[(finalists["latency_verdict"] == "FASTER") & keeps_bounds(finalists)]
     if faster.empty:
         yield "No plan was shown to be FASTER either."
         return
@@ -265,9 +266,9 @@ def busy_load(run: Run) -> float | None:
 
 def _counts(evaluated: str, finalists: pd.DataFrame) -> str:
     several = finalists[(finalists["seeds"] > 1) & (finalists["plan"] != BARE.text)]
-    counts = Counter(several["verdict"])
+    counts = Counter(several["verdict"].where(keeps_bounds(several), "infeasible"))
     verdicts = ", ".join(
-        f"{counts[name]} {name}" for name in ("BETTER", "WORSE", "NOT DECIDED", "INFEASIBLE") if counts[name]
+        f"{counts[name]} {name}" for name in ("BETTER", "WORSE", "NOT DECIDED", "infeasible") if counts[name]
     )
     return f"{evaluated} evaluated, {len(several)} with several seeds{': ' + verdicts if verdicts else ''}."
 

@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from nasbench.evidence.comparison import keeps_bounds
 from nasbench.library.plan import BARE
 from nasbench.library.registry import PROPERTIES
 from nasbench.report.plotting import style
@@ -33,9 +34,7 @@ def best_plan_of(run: Run, with_weights: Collection[int]) -> tuple[int, str] | N
     Best by the metric. It need not be on the front, but it breaks no bound.
     """
     table, metric = run.finalists(), run.metric
-    if "breaks" in table:
-        table = table[table["breaks"] == ""]
-    rows = table[(table["plan"] != BARE.text) & table["number"].isin(list(with_weights))]
+    rows = table[(table["plan"] != BARE.text) & keeps_bounds(table) & table["number"].isin(list(with_weights))]
     if metric is None or rows.empty:
         return None
     best = rows.sort_values(metric, ascending=run.directions[metric] == "minimize").iloc[0]

@@ -199,13 +199,13 @@ class Run:
 
         Columns of the comparison with the bare backbone: `difference`, with `difference_low` and `difference_high` (95
         % interval). A positive difference means that the plan is better, also if the metric is an error. `verdict` is
-        BETTER, WORSE, NOT DECIDED, INFEASIBLE or BARE. `p_better` is the probability that the plan is better.
+        BETTER, WORSE, NOT DECIDED or BARE. `p_better` is the probability that the plan is better.
         `more_seeds` is the number of further seeds needed for a verdict, NaN if no number is enough. `items_needed` is
         the number of validation items needed for a verdict if no number of seeds is enough.
 
         `breaks` is the bound that the mean of a plan's seeds breaks, "" if it breaks none. If no plan breaks a bound,
-        there is no such column. Such a plan is INFEASIBLE and not on the front. Such a bare backbone is still the
-        reference of the comparison.
+        there is no such column. Such a plan is not on the front, and is NOT DECIDED instead of BETTER. Such a bare
+        backbone is still the reference of the comparison.
 
         Columns of the front: `on_front`, and `probability`, which is the probability of being on the front (NaN if no
         plan has two seeds).

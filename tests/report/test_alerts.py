@@ -78,13 +78,13 @@ def test_a_plan_whose_mean_breaks_a_bound_is_no_answer_anywhere(tmp_path):
     run = recorder.run
     table = run.finalists().set_index("plan")
     row = table.loc[Plan.of(SE).text]
-    assert row["verdict"] == "INFEASIBLE"
+    assert row["verdict"] == "NOT DECIDED"
     assert row["breaks"] == "heat 120 breaks heat<=110 (limit 110)"
     assert not row["on_front"]
     assert table.loc[Plan.of(ECA).text, "verdict"] == "NOT DECIDED"
     page = page_of(run, {}, {})
     assert not any("is BETTER" in line for line in page.answer)
-    assert "1 INFEASIBLE" in page.answer[-1]
+    assert "1 infeasible" in page.answer[-1]
     assert "1 plan is infeasible: the mean of its seeds breaks a bound." in page.answer[-1]
     assert "bare backbone is infeasible" not in " ".join(page.answer)
     assert alerts(recorder)["infeasible"].text.startswith(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from nasbench.evidence.comparison import keeps_bounds
 from nasbench.library.plan import Plan
 from nasbench.runs.evaluation import Evaluation, at_full_budget
 from nasbench.runs.refinement import has_given_plans
@@ -59,7 +60,7 @@ class Controls(ListedSeeds):
         plans = at_full_budget(self.run.evaluations())
         asked = table["verdict"] == "BETTER"
         if has_given_plans(self.settings):
-            asked = ~table["verdict"].isin(["BARE", "INFEASIBLE"])
+            asked = (table["verdict"] != "BARE") & keeps_bounds(table)
         rows = table[asked]
         return [plans[plan_hash] for plan_hash in rows["plan_hash"]]
 
