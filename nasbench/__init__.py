@@ -22,6 +22,7 @@ _HOME = {
     "fingerprint_plan": "nasbench.measurement.properties.fingerprint",
     "insert": "nasbench.backbones.insertion",
     "list_modules": "nasbench.library.modules",
+    "load_atlas": "nasbench.evidence.atlas",
     "load_run": "nasbench.runs.run",
     "measure": "nasbench.measurement.costs",
     "profile": "nasbench.measurement.latency.profiler",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from nasbench.backbones.insertion import bare_state_dict as bare_state_dict
     from nasbench.backbones.insertion import insert as insert
     from nasbench.backbones.insertion import remove as remove
+    from nasbench.evidence.atlas import load_atlas as load_atlas
     from nasbench.library.modules import create_module as create_module
     from nasbench.library.modules import list_modules as list_modules
     from nasbench.library.plan import Plan as Plan

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasbench.errors import InputError
+from nasbench.evidence.atlas import rows_of
 from nasbench.library.expression import parse
 from nasbench.library.modules import create_head, create_module, module_spec
 from nasbench.library.registry import PROPERTIES, ModuleSpec
 from nasbench.library.status import ModuleStatus, recorded_status
 from nasbench.report.docstrings import render, wrap
+from nasbench.report.formatting import with_interval
 from nasbench.report.hosts import is_expression
 from nasbench.text import human
 
@@ -55,10 +57,12 @@ class ModulePage:
     Attributes:
         spec: Its declaration.
         status: Its recorded status. If there is no record, it contains counts that were made now.
+        atlas: Its rows of the atlas, as `nasbench.evidence.atlas.rows_of` returns them.
     """
 
     spec: ModuleSpec
     status: ModuleStatus
+    atlas: tuple[dict[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the page as JSON-serialisable data."""
@@ -81,6 +85,7 @@ class ModulePage:
             ],
             "default_channels": DEFAULT_CHANNELS,
             "default_size": DEFAULT_SIZES[max(s.dims)],
+            "atlas": list(self.atlas),
             "source": s.origin,
         }
 
@@ -93,6 +98,8 @@ class ModulePage:
         lines += ["", render(s.doc, width), ""]
         if s.hyperparameters:
             lines += ["Hyper-parameters:", *(wrap(h, width, "    ", 8 * " ") for h in self._hyperparameters()), ""]
+        if s.kind == "module":
+            lines += [*self._atlas(), ""]
         return "\n".join([*lines, f"{'source':{_LABEL}}{s.origin}"])
 
     def _facts_of_pretext(self) -> list[tuple[str, str]]:
@@ -130,6 +137,29 @@ class ModulePage:
             )
         return f"{counted}of order {_ORDERS[self.spec.cost_order]} (one item; 1 MAC = 1 multiply-add)"
 
+    def _atlas(self) -> list[str]:
+        """Return the lines that say what the module brought where it was measured."""
+        if not self.atlas:
+            return [
+                f"{'atlas':{_LABEL}}not measured; `nasbench search --plan {self.spec.name}` measures it on your task"
+            ]
+        cells = [
+            (
+                f"{row['data']}, {row['host']}, {row['slots']}",
+                with_interval(row["difference"], row["low"], row["high"], "+"),
+                row["verdict"],
+                f"{human(row['macs'])} MACs",
+                "" if row["latency_ratio"] is None else f"latency {row['latency_ratio']:.2f}x",
+            )
+            for row in self.atlas
+        ]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(map(str.ljust, each, widths)).rstrip() for each in cells]
+        return [
+            "Atlas: difference from the bare host, positive is better (docs/atlas.md):",
+            *(f"    {e}" for e in lines),
+        ]
+
     def _hyperparameters(self) -> list[str]:
         return [
             f"{h.name} = {h.default!r}"
@@ -154,7 +184,8 @@ def describe(name: str) -> ModulePage:
         )
     spec = module_spec(name)
     status = recorded_status(name)
-    return ModulePage(spec, ModuleStatus(*default_count(spec)) if status.params is None else status)
+    rows = tuple(rows_of(name)) if spec.kind == "module" else ()
+    return ModulePage(spec, ModuleStatus(*default_count(spec)) if status.params is None else status, rows)
 
 
 def overview(specs: Sequence[ModuleSpec]) -> list[dict[str, Any]]:
