@@ -1,6 +1,9 @@
 """Sphinx configuration; `scripts/docs` builds the site."""
 
+from sphinx.application import Sphinx
 from sphinx.ext.napoleon.docstring import GoogleDocstring
+
+import nasbench.builtin
 
 project = "nasbench"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -8,6 +11,7 @@ source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "nasbench"
+html_static_path = [str(nasbench.builtin.content_folder("reports") / "tables.js")]
 default_role = "code"  # `name` in a docstring is code, as in Markdown
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -31,3 +35,8 @@ def _returns_section(self: GoogleDocstring, preprocess_types: bool = False) -> l
 
 GoogleDocstring._consume_inline_attribute = _inline_attribute
 GoogleDocstring._consume_returns_section = _returns_section
+
+
+def setup(app: Sphinx) -> None:
+    """Let a click on a title sort the tables of the atlas, by the script of the reports."""
+    app.connect("html-page-context", lambda app, page, *_: app.add_js_file("tables.js") if page == "atlas" else None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -27,6 +29,7 @@ KINDS = {2: "images", 1: "series"}
 """What modules of these dims are measured on."""
 
 _FIRST = 3
+_DECIDED = ("BETTER", "WORSE")
 _NONE = "none"
 _SHOWN = ("nasbench", "python", "torch", "timm", "device")  # of the versions
 
@@ -72,12 +75,15 @@ Each module was trained alone, at every stage of a small host, beside the bare h
 cost. Positive differences are better. A small host on small data says what to try first. It does not say what holds
 on yours: `nasbench search --plan NAME` measures that."""
 
+_SORTED = """The order is by the number of groups with BETTER minus those with WORSE, then by the mean difference in
+units of its interval. Intervals have 95 %."""
+
 _FOREST_NOTE = """One line is one module with 95 % intervals, the best on average first. A filled marker is BETTER
 or WORSE, an empty one is not decided. An arrow stands for a difference beyond the axis. A module with several
 properties is in several plots."""
 
 _TABLE_NOTE = """On the site, a click on a title sorts. `against equal cost` is the difference from a plain block that
-adds about as many MACs at the same slots. It has no verdict where no such block is near in cost. MACs and parameters
+adds about as many MACs at the same slots. It is left out where no such block is near in cost. MACs and parameters
 are those of the whole model, with their ratio to the bare host. Latency is the ratio to the bare host."""
 
 _SINGLE_NOTE = """The same modules at one stage alone: the difference from the bare host with its interval, and the
@@ -97,14 +103,11 @@ def _first(atlas: Atlas, dims: int) -> list[str]:
         return [f"No group with {KINDS[dims]} was measured yet."]
     there = at_every_stage(atlas.rows, dims)
     groups = [g for g in atlas.groups if (g.host, g.data) in set(zip(there["host"], there["data"], strict=True))]
-    lines = [
-        "| | module | " + " | ".join(f"{g.data}, {g.host} ({g.metric})" for g in groups) + " | MACs |",
-        "|--:|---|" + "---|" * len(groups) + "--:|",
-    ]
+    lines = []
     for place, each in enumerate(found[:_FIRST], 1):
-        cells = [_verdict_text(each, group) for group in groups]
-        lines.append(f"| {place} | `{each.module}` | {' | '.join(cells)} | {_macs_range(each, groups)} |")
-    return [_sureness(found, len(groups)), "\n".join(lines)]
+        lines.append(f"{place}. `{each.module}`, {_macs_range(each, groups)} the MACs of the bare host")
+        lines += [f"    - {_verdict_text(each, group)}" for group in groups]
+    return [_sureness(found, len(groups)), "\n".join(lines), _SORTED]
 
 
 def _sureness(found: Sequence[ModuleStanding], groups: int) -> str:
@@ -126,7 +129,7 @@ def _sureness(found: Sequence[ModuleStanding], groups: int) -> str:
     return (
         f"{told} {harming} {_are(harming)} WORSE on some and BETTER on none. BETTER means a probability "
         "above 0.975 in a model of all modules of the group, which allows for choosing the best of many "
-        "([verdicts](verdicts.md)). Sorted by BETTER minus WORSE, then by the mean difference in units of its interval."
+        "([verdicts](verdicts.md))."
     )
 
 
@@ -139,12 +142,17 @@ def _names(standing: Iterable[ModuleStanding]) -> str:
 
 
 def _verdict_text(each: ModuleStanding, group: Measured) -> str:
+    """Return a module's result in a group: "digits, test_resnet: BETTER, gain +0.01 [+0.00, +0.02] in accuracy"."""
     own = each.rows[(each.rows["host"] == group.host) & (each.rows["data"] == group.data)]
     if own.empty:
-        return "not measured"
+        return f"{group.data}, {group.host}: not measured"
     row = own.iloc[0]
-    shown = f"{row['verdict']} {with_interval(row['difference'], row['low'], row['high'], '+')}"
-    return f"**{shown}**" if row["verdict"] == "BETTER" else shown
+    verdict = f"**{row['verdict']}**" if row["verdict"] == "BETTER" else row["verdict"]
+    difference = with_interval(row["difference"], row["low"], row["high"], "+")
+    control = (
+        f", and {row['control_verdict']} than a plain block of its cost" if row["control_verdict"] in _DECIDED else ""
+    )
+    return f"{group.data}, {group.host}: {verdict}, gain {difference} in {group.metric}{control}"
 
 
 def _macs_range(each: ModuleStanding, groups: Sequence[Measured]) -> str:
@@ -225,8 +233,7 @@ def _table(atlas: Atlas) -> str:
             _text(row["data"]), _number(row["seeds"], str(row["seeds"])),
             _number(row["difference"], with_interval(row["difference"], row["low"], row["high"], "+")),
             _text(row["verdict"]),
-            _number(row["control_difference"],
-                    with_interval(row["control_difference"], row["control_low"], row["control_high"], "+")),
+            _control(row),
             _text(row["control_verdict"]),
             _number(row["params"], f"{human(row['params'])} ({row['params'] / group.params:.2f}x)"),
             _number(row["macs"], f"{human(row['macs'])} ({row['macs'] / group.macs:.2f}x)"),
@@ -234,6 +241,14 @@ def _table(atlas: Atlas) -> str:
         ]  # fmt: skip
         body.append("<tr>" + "".join(cells) + "</tr>")
     return _html(titles, numeric, body, "verdict")
+
+
+def _control(row: Mapping[Any, Any]) -> str:
+    """Return the cell of the comparison with the control. Empty where the costs are too different to compare."""
+    if not row["control_verdict"]:
+        return _number(math.nan, "")
+    value = row["control_difference"]
+    return _number(value, with_interval(value, row["control_low"], row["control_high"], "+"))
 
 
 def _single_table(rows: pd.DataFrame) -> str:
@@ -246,7 +261,7 @@ def _single_table(rows: pd.DataFrame) -> str:
             row = of_slot.get(slot)
             shown = "" if row is None else with_interval(row["difference"], row["low"], row["high"], "+")
             decided = "" if row is None or row["verdict"] == "NOT DECIDED" else f" {row['verdict']}"
-            cells.append(_number(float("nan") if row is None else row["difference"], shown + decided))
+            cells.append(_number(math.nan if row is None else row["difference"], shown + decided))
         body.append("<tr>" + "".join(cells) + "</tr>")
     return _html(["module", "host", "data", *slots], set(slots), body, "")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from nasbench.errors import InputError, RunError
@@ -98,8 +100,9 @@ def merged(there: Atlas, new: Sequence[Atlas]) -> Atlas:
     The rows of a group are replaced as a whole, because the verdicts of a run depend on all its plans.
     """
     of_new = {(g.host, g.data) for atlas in new for g in atlas.groups}
-    old = [(host, data) not in of_new for host, data in zip(there.rows["host"], there.rows["data"], strict=True)]
-    rows = pd.concat([there.rows[old], *(atlas.rows for atlas in new)], ignore_index=True)
+    groups = zip(there.rows["host"], there.rows["data"], strict=True)
+    others = there.rows.loc[np.array([group not in of_new for group in groups], dtype=bool)]
+    rows = pd.concat([others, *(atlas.rows for atlas in new)], ignore_index=True)
 
     def joined(name: str) -> tuple[Any, ...]:
         held = [each for each in getattr(there, name) if (each.host, each.data) not in of_new]
@@ -112,9 +115,9 @@ def merged(there: Atlas, new: Sequence[Atlas]) -> Atlas:
 
 def without_stale(atlas: Atlas) -> tuple[Atlas, list[str]]:
     """Return the atlas without rows of modules whose code was changed after the measurement, and their names."""
-    old = stale(atlas.rows)
+    old = np.array(stale(atlas.rows), dtype=bool)
     names = sorted(set(atlas.rows.loc[old, "module"]))
-    return replace(atlas, rows=atlas.rows[[not each for each in old]].reset_index(drop=True)), names
+    return replace(atlas, rows=atlas.rows.loc[~old].reset_index(drop=True)), names
 
 
 def _places(run: Run) -> Any:
@@ -144,7 +147,9 @@ def _row(
         "control_low": row["control_difference_low"], "control_high": row["control_difference_high"],
         "protocol": PROTOCOL, "versions": json.dumps(versions | {"module": code}, sort_keys=True),
     }  # fmt: skip
-    return {name: own.get(name, row.get(name, float("nan"))) for name in COLUMNS}
+    if math.isnan(row["control_difference_low"]):  # a control with one seed has a difference, and no interval yet
+        own |= {"control_difference": math.nan, "control_verdict": ""}
+    return {name: own.get(name, row.get(name, math.nan)) for name in COLUMNS}
 
 
 def _versions(run: Run, group: Group) -> dict[str, str]:
