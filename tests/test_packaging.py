@@ -28,6 +28,7 @@ def test_the_wheels_only_top_level_name_is_nasbench(wheel):
     assert "nasbench/builtin/modules/status.json" in names
     assert "nasbench/builtin/search_spaces/five-properties.yaml" in names
     assert "nasbench/builtin/reports/report.html.j2" in names
+    assert "nasbench/builtin/reports/atlas.parquet" in names
     assert "nasbench/py.typed" in names
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import json
 import math
 import re
+import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -242,11 +244,15 @@ def code_hash(file: Path) -> str:
     A better explanation of a module does not make its figures old, a change of its code does.
     """
     text = file.read_text(encoding="utf-8")
-    lines = text.splitlines()
+    lines = text.split("\n")
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             lines[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)
-    code = [line.rstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    code = [line.rstrip() for line in lines if line.strip()]
     return hashlib.sha256("\n".join(code).encode()).hexdigest()[:16]
 
 
@@ -360,6 +366,8 @@ def _number_faults(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"verdict {row['verdict']!r}, expected {', '.join(VERDICTS)}"
     elif row["verdict"] == "WORSE" and not row["high"] < 0:  # every WORSE needs its own interval (verdicts.md)
         yield f"WORSE with an interval up to {row['high']}"
+    elif row["verdict"] == "BETTER" and not row["difference"] > 0:
+        yield f"BETTER with a difference of {row['difference']}"
     if row["control_verdict"] not in ("", *VERDICTS):
         yield f"control_verdict {row['control_verdict']!r}, expected {', '.join(VERDICTS)} or nothing"
     elif row["control_verdict"] and math.isnan(row["control_difference"]):

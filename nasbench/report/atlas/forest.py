@@ -15,8 +15,9 @@ from nasbench.report.plotting import BLACK, style
 
 __all__ = ["draw_forest", "forest_frame"]
 
-_WIDTH = 4.05
-"""Inches. A browser draws 96 pixels for an inch, so the plot fits a phone of 390 pixels without shrinking."""
+_WIDTH = 3.5
+"""Inches. A browser draws 96 pixels for an inch. With its margins the plot fits the text of a page on a phone of 390
+pixels, so that its own text does not shrink."""
 
 _MARKS = "osDv^P"
 _UNITS = {"maximize": "points of {metric} beside the bare host", "minimize": "% less {metric} than the bare host"}

@@ -47,10 +47,10 @@ def write_page(atlas: Atlas, folder: Path) -> None:
 
 def atlas_page(atlas: Atlas) -> str:
     """Return the page as Markdown."""
-    parts = ["# The atlas: what each module brings", _INTRO]
+    parts = ["# The atlas", _INTRO]
     for dims, kind in KINDS.items():
         parts += [f"## {kind.capitalize()}: try these first", *_first(atlas, dims)]
-    parts += ["## What generalises to other hosts", *_generalises(atlas)]
+    parts += [_SOURCES, "## What generalises to other hosts", *_generalises(atlas)]
     parts += ["## What never helped", *_never(atlas)]
     parts += ["## By property", _FOREST_NOTE]
     parts += [
@@ -68,12 +68,12 @@ def atlas_page(atlas: Atlas) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-_INTRO = """`scripts/atlas collect` generates this page from `reports/atlas.parquet`. Do not edit it. `nb.load_atlas()`
-gives the same rows as a data frame, and `nasbench show NAME` prints those of one module.
+_INTRO = """What does each module of the library bring? Each was trained alone, at every stage of a small host, beside
+the bare host and beside a plain block of equal cost. This says what to try first. It does not say what holds on your
+network: `nasbench search --plan NAME` measures that."""
 
-Each module was trained alone, at every stage of a small host, beside the bare host and beside a plain block of equal
-cost. Positive differences are better. A small host on small data says what to try first. It does not say what holds
-on yours: `nasbench search --plan NAME` measures that."""
+_SOURCES = """`nb.load_atlas()` gives the rows as a data frame, and `nasbench show NAME` prints those of one module.
+`scripts/atlas collect` generates this page from `reports/atlas.parquet`. Do not edit it."""
 
 _SORTED = """The order is by the number of groups with BETTER minus those with WORSE, then by the mean difference in
 units of its interval. Intervals have 95 %."""
