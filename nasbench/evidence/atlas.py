@@ -182,8 +182,9 @@ def rows_of(module: str, file: Path | None = None) -> list[dict[str, Any]]:
     Raises:
         DataError: If the file is missing or damaged.
     """
-    table = _table(atlas_file() if file is None else file, [("module", "=", module)])
-    rows: list[dict[str, Any]] = table.to_pylist()
+    table = _table(atlas_file() if file is None else file)
+    places = [place for place, name in enumerate(table.column("module").to_pylist()) if name == module]
+    rows: list[dict[str, Any]] = [row for place in places for row in table.slice(place, 1).to_pylist()]
     return [{key: None if value != value else value for key, value in row.items()} for row in rows]
 
 
@@ -207,12 +208,12 @@ def write_atlas(atlas: Atlas, file: Path) -> None:
     temporary.replace(file)
 
 
-def _table(file: Path, filters: list[tuple[str, str, str]] | None = None) -> pa.Table:
+def _table(file: Path) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(file, filters=filters, use_threads=False)
+        table = pq.ParquetFile(file).read(use_threads=False)  # `pq.read_table` imports pandas
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"cannot read the atlas {file}: {str(error).splitlines()[0]}; reinstall nasbench") from None
     if missing := [name for name in COLUMNS if name not in table.column_names]:
