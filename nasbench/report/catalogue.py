@@ -99,7 +99,7 @@ class ModulePage:
         if s.hyperparameters:
             lines += ["Hyper-parameters:", *(wrap(h, width, "    ", 8 * " ") for h in self._hyperparameters()), ""]
         if s.kind == "module":
-            lines += [*self._atlas(), ""]
+            lines += [*self._atlas(width), ""]
         return "\n".join([*lines, f"{'source':{_LABEL}}{s.origin}"])
 
     def _facts_of_pretext(self) -> list[tuple[str, str]]:
@@ -137,12 +137,11 @@ class ModulePage:
             )
         return f"{counted}of order {_ORDERS[self.spec.cost_order]} (one item; 1 MAC = 1 multiply-add)"
 
-    def _atlas(self) -> list[str]:
+    def _atlas(self, width: int) -> list[str]:
         """Return the lines that say what the module brought where it was measured."""
         if not self.atlas:
-            return [
-                f"{'atlas':{_LABEL}}not measured; `nasbench search --plan {self.spec.name}` measures it on your task"
-            ]
+            told = f"not measured; `nasbench search --plan {self.spec.name}` measures it on your task"
+            return [wrap(told, width, f"{'atlas':{_LABEL}}", " " * _LABEL)]
         cells = [
             (
                 f"{row['data']}, {row['host']}, {row['slots']}",
@@ -154,11 +153,10 @@ class ModulePage:
             for row in self.atlas
         ]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(map(str.ljust, each, widths)).rstrip() for each in cells]
-        return [
-            "Atlas: difference from the bare host, positive is better (docs/atlas.md):",
-            *(f"    {e}" for e in lines),
-        ]
+        lines = ["    " + "  ".join(map(str.ljust, each, widths)).rstrip() for each in cells]
+        title = wrap("Atlas: difference from the bare host, positive is better (docs/atlas.md):", width)
+        # aligned where that fits, because `wrap` keeps no blanks
+        return [title, *(line if len(line) <= width else wrap(line, width, 4 * " ", 8 * " ") for line in lines)]
 
     def _hyperparameters(self) -> list[str]:
         return [

@@ -24,7 +24,7 @@ from nasbench.study.search import search
 if TYPE_CHECKING:
     from nasbench.runs.run import Run
 
-__all__ = ["LATENCY_S", "cifar10_tenth", "data_of", "plans_of", "remaining", "run_group"]
+__all__ = ["LATENCY_S", "cifar10_tenth", "data_of", "plans_of", "run_group"]
 
 LATENCY_S = 60.0
 """Most seconds for which the latency of a group's plans is measured."""
@@ -78,20 +78,6 @@ def run_group(
         report=False,
         **group.settings,
     )
-
-
-def remaining(group: Group, of_pass: Pass, out: Path) -> tuple[int, float | None]:
-    """Return how many trainings a pass still needs at most, controls included, and how many seconds they will take.
-
-    The seconds are None if nothing was trained yet. They come from the mean duration of the trainings in the run.
-    """
-    wanted = 2 * len(plans_of(group, of_pass)) * of_pass.seeds + of_pass.seeds
-    if not RunFolder(out).is_run:
-        return wanted, None
-    run = load_run(out)
-    done = [*run.evaluations(), *run.journal.evaluations("controls")]
-    left = max(0, wanted - len(done))
-    return left, left * sum(each.wall_s for each in done) / len(done) if done else None
 
 
 def data_of(group: Group, folder: Path | None, made: Path) -> Path | None:

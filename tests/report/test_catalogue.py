@@ -9,9 +9,11 @@ from importlib.machinery import SourceFileLoader
 
 import pytest
 from support import ROOT
+from support.atlas import atlas, effect, row
 
 from nasbench import cli, testing
 from nasbench.cli import console
+from nasbench.evidence.atlas import write_atlas
 from nasbench.library import status
 from nasbench.library.modules import module_spec, module_specs
 from nasbench.report import catalogue
@@ -161,6 +163,22 @@ def test_a_page_is_wrapped_and_says_why_torch_refuses():
     assert "an identity, bit for bit" in catalogue.describe("channel_attention").text()
     assert "1, 2" not in catalogue.describe("cot").text().split("compile")[0]
     assert "limits      channels must be a multiple of 8" in catalogue.describe("cot").text()
+
+
+def test_a_page_has_the_rows_of_the_atlas(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("nasbench.evidence.atlas.atlas_file", lambda: tmp_path / "atlas.parquet")
+    write_atlas(atlas(row("se", latency_ratio=1.023), effect("se", "co2-patchtst", -0.2)), tmp_path / "atlas.parquet")
+    page = catalogue.describe("se").text()
+    assert "    co2, patchtst, same        -0.200 [-0.210, -0.190]  WORSE        2.2 k MACs\n" in page
+    assert "    digits, test_resnet, same  +0.010 [-0.010, +0.030]  NOT DECIDED  2.2 k MACs  latency 1.02x\n" in page
+    assert max(map(len, catalogue.describe("se").text(60).splitlines()[:-1])) <= 60
+    assert "not measured; `nasbench search --plan eca`" in " ".join(catalogue.describe("eca").text(60).split())
+    assert "not measured" not in catalogue.describe("fpn").text()
+    assert cli.main(["show", "se", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["data"]["atlas"]
+    assert [(each["host"], each["low"], each["latency_ratio"]) for each in told] == [
+        ("patchtst", -0.21, None), ("test_resnet", -0.01, 1.023),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SPECS)
