@@ -282,11 +282,7 @@ def _column_faults(frame: pd.DataFrame) -> Iterator[str]:
         yield f"columns that are missing: {', '.join(missing)}"
     if strange := [str(name) for name in frame if name not in COLUMNS]:
         yield f"columns that the atlas does not have: {', '.join(strange)}"
-    fits = {
-        str: lambda c: not len(c) or types.is_string_dtype(c),
-        int: types.is_integer_dtype,
-        float: types.is_float_dtype,
-    }
+    fits = {str: types.is_string_dtype, int: types.is_integer_dtype, float: types.is_float_dtype}
     for name, kind in COLUMNS.items():
         if name in frame and not fits[kind](frame[name]):
             yield f"column {name} has the type {frame[name].dtype}, expected {kind.__name__}"

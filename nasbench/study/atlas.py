@@ -99,7 +99,7 @@ def data_of(group: Group, folder: Path | None, made: Path) -> Path | None:
     for file in files:
         if not file.is_file():
             raise DataError(f"no file at {file}, which {group.name} reads; give the folder of the file by --data")
-    return files[0] if len(files) == 1 else cifar10_tenth(*files, made / _CIFAR_TAR)
+    return files[0] if len(files) == 1 else cifar10_tenth(files[0], files[1], made / _CIFAR_TAR)
 
 
 def cifar10_tenth(train: Path, test: Path, out: Path) -> Path:

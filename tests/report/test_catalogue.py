@@ -167,7 +167,9 @@ def test_a_page_is_wrapped_and_says_why_torch_refuses():
 
 def test_a_page_has_the_rows_of_the_atlas(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("nasbench.evidence.atlas.atlas_file", lambda: tmp_path / "atlas.parquet")
-    write_atlas(atlas(row("se", latency_ratio=1.023), effect("se", "co2-patchtst", -0.2)), tmp_path / "atlas.parquet")
+    write_atlas(
+        atlas(row("se", latency_ratio=1.023), effect("se", "co2-patchtst", -0.2, low=-0.21)), tmp_path / "atlas.parquet"
+    )
     page = catalogue.describe("se").text()
     assert "    co2, patchtst, same        -0.200 [-0.210, -0.190]  WORSE        2.2 k MACs\n" in page
     assert "    digits, test_resnet, same  +0.010 [-0.010, +0.030]  NOT DECIDED  2.2 k MACs  latency 1.02x\n" in page

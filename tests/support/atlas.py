@@ -30,7 +30,7 @@ def effect(module: str, group: str, difference: float, half: float = 0.01, **cha
     """Return a row with a difference ± half, and the verdict of its interval."""
     low, high = difference - half, difference + half
     verdict = "BETTER" if low > 0 else "WORSE" if high < 0 else "NOT DECIDED"
-    return row(module, group, difference=difference, low=low, high=high, verdict=verdict, **changed)
+    return row(module, group, **{"difference": difference, "low": low, "high": high, "verdict": verdict, **changed})
 
 
 def frame(*rows: dict[str, Any]) -> pd.DataFrame:

@@ -51,7 +51,8 @@ def atlas_of_run(run: Run) -> Atlas:
     """
     group = group_of(run)
     table = run.finalists()
-    if "verdict" not in table or (table["seeds"] < _FEWEST_SEEDS).any():
+    table = table[table["seeds"] >= _FEWEST_SEEDS] if "verdict" in table else table[:0]
+    if not (table["plan"] == BARE.text).any() or len(table) == 1:
         raise RunError(f"{run.path}: no plan was trained with {_FEWEST_SEEDS} seeds yet, so there is no interval")
     places = _places(run)
     versions, hashes = _versions(run, group), _hashes(run)

@@ -92,7 +92,7 @@ def agreements(rows: pd.DataFrame, dims: int) -> list[Agreement]:
     return found
 
 
-def in_percent(row: Mapping[str, Any], group: Measured) -> tuple[float, float, float]:
+def in_percent(row: Mapping[Any, Any], group: Measured) -> tuple[float, float, float]:
     """Return a difference with its interval in percent: points of a score, or the share of the bare host's error.
 
     So differences of errors on data of different scales can be drawn side by side.
