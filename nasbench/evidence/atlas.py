@@ -21,7 +21,7 @@ from nasbench.builtin import content_folder
 from nasbench.errors import DataError, InputError, UnknownNameError
 from nasbench.evidence.atlas_protocol import GROUPS, PROTOCOL, SAME
 from nasbench.library.modules import module_spec
-from nasbench.library.registry import ModuleSpec
+from nasbench.library.registry import PROPERTIES, ModuleSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -226,7 +226,7 @@ def _table(file: Path) -> pa.Table:
 
 def property_text(spec: ModuleSpec) -> str:
     """Return the declared properties of a module with commas, or "none"."""
-    return ", ".join(spec.properties) or "none"
+    return ", ".join(name for name in PROPERTIES if name in spec.properties) or "none"
 
 
 def code_hashes(names: Iterable[str]) -> dict[str, str]:

@@ -107,7 +107,17 @@ def _first(atlas: Atlas, dims: int) -> list[str]:
     for place, each in enumerate(found[:_FIRST], 1):
         lines.append(f"{place}. `{each.module}`, {_macs_range(each, groups)} the MACs of the bare host")
         lines += [f"    - {_verdict_text(each, group)}" for group in groups]
-    return [_sureness(found, len(groups)), "\n".join(lines), _SORTED]
+    return [_sureness(found, len(groups)), "\n".join(lines), _SORTED, _better_at_one_stage(atlas.rows, dims)]
+
+
+def _better_at_one_stage(rows: pd.DataFrame, dims: int) -> str:
+    """Return a sentence on the modules that are BETTER at a single stage. "" if there is none."""
+    own = rows[(rows["dims"] == dims) & (rows["slots"] != SAME) & (rows["verdict"] == "BETTER")]
+    places: dict[str, list[str]] = {}
+    for row in own.sort_values("module", kind="stable").to_dict("records"):
+        places.setdefault(row["module"], []).append(f"{row['slots']} of {row['host']} on {row['data']}")
+    told = ", ".join(f"`{module}` ({'; '.join(where)})" for module, where in places.items())
+    return f"BETTER at a single stage: {told}." if told else ""
 
 
 def _sureness(found: Sequence[ModuleStanding], groups: int) -> str:
@@ -115,10 +125,11 @@ def _sureness(found: Sequence[ModuleStanding], groups: int) -> str:
     several = [each for each in helping if each.better > 1 and not each.worse]
     harming = sum(each.worse > 0 and not each.better for each in found)
     counted = f"Of {len(found)} modules, {len(helping)} {_are(len(helping))} BETTER on some host and data"
+    measured = "the one host and data set that was measured" if groups == 1 else f"any of {groups} hosts and data sets"
     if not helping:
         told = (
-            f"None of {len(found)} modules is BETTER than the bare host on any of {groups} hosts and data. The three "
-            "below come nearest, and none of them is proven to help."
+            f"None of {len(found)} modules is BETTER than the bare host on {measured}. The three below come nearest, "
+            "and none of them is proven to help."
         )
     elif groups == 1:
         told = f"{counted}, of which one was measured. Nothing is known of other hosts yet."

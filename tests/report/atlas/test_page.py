@@ -74,8 +74,9 @@ def test_the_page_says_what_to_try_first_and_how_sure_that_is(given):
         ("se", "1.10x"), ("cbam", "1.10x"), ("eca", "1.10x"),
     ]  # fmt: skip
     assert "- digits, test_resnet: **BETTER**, gain +0.030 [+0.020, +0.040] in accuracy\n" in images
+    assert "BETTER at a single stage: `caa` (stage2 of test_resnet on digits)." in images
     series = page.partition("## Series: try these first")[2].partition("## ")[0]
-    assert "None of 2 modules is BETTER than the bare host" in series
+    assert "None of 2 modules is BETTER than the bare host on the one host and data set that was measured." in series
     assert "gain +0.020 [-0.030, +0.070] in mse" in series
     assert "| images | digits, test_convnext | digits, test_resnet | 5 | +0.4 [" in page
     assert "**Images**: 1 of 5 modules were WORSE in at least one group and BETTER nowhere: `sk` (2 of 2)." in page
@@ -99,6 +100,8 @@ def test_a_control_is_shown_only_where_its_cost_is_near():
     near = {"control_difference": 0.04, "control_low": 0.03, "control_high": 0.05}
     page = atlas_page(atlas(row("se", **near, control_verdict="BETTER"), row("eca", **near)))
     assert page.count("+0.040 [+0.030, +0.050]") == 1
+    assert "At a single stage" not in page
+    assert "BETTER at a single stage" not in page
     assert "in accuracy, and BETTER than a plain block of its cost" in page
 
 
