@@ -13,6 +13,7 @@ from nasbench.evidence.noise import Noise, pooled_noise
 from nasbench.evidence.pairs import PairedDifference, mean_interval
 from nasbench.evidence.pareto import LATENCY_RESOLUTION, on_front
 from nasbench.evidence.race import Until
+from nasbench.evidence.standing import Standing
 from nasbench.evidence.trainings import Trainings
 from nasbench.evidence.verdicts import judge_plans
 from nasbench.library.plan import BARE, Plan
@@ -51,7 +52,7 @@ def compare(
         trainings: For each row, the plan's trainings. They are not used if every objective is a cost.
         directions: The objectives, each with its direction.
         metric: The objective that is measured after training. None if every objective is a cost.
-        noise: The noise, pooled over the run and earlier runs. None means that it is pooled over the rows.
+        noise: The noise, pooled over the run and earlier runs. None means `kept_noise` of the rows.
         until: How the search ended, if it ended by its verdicts, as in `judge_plans`.
 
     Returns:
@@ -69,14 +70,21 @@ def compare(
     table["probability"] = np.where(table["on_front"], 1.0, 0.0)
     if metric is None:
         return table
-    noise = pooled_noise(trainings) if noise is None else noise
-    sign = -1.0 if directions[metric] == "minimize" else 1.0
-    ends = sign * np.array([mean_interval(plan, noise) for plan in trainings], dtype=float).reshape(-1, 2)
-    table[f"{metric}_low"], table[f"{metric}_high"] = ends.min(axis=1), ends.max(axis=1)
     is_bare = (table["plan"] == BARE.text).to_numpy(dtype=bool)
+    of_means: list[Noise | None]
+    table[f"{metric}_low"] = table[f"{metric}_high"] = np.nan  # these columns come before those of the verdicts
     if is_bare.any():
-        noise = _judge(table, trainings, is_bare, noise, until)
+        judged = _judge(table, trainings, is_bare, noise, until)
         _mark_infeasible(table, ~feasible & ~is_bare)
+        noise, of_means = judged.noise, [judged.noise] * len(table)
+        for row in np.flatnonzero(~is_bare)[judged.left_out]:
+            of_means[row] = None  # its own, as in `judge_plans`
+    else:
+        noise = pooled_noise(trainings) if noise is None else noise
+        of_means = [noise] * len(table)
+    ends = np.array([mean_interval(*each) for each in zip(trainings, of_means, strict=True)]).reshape(-1, 2)
+    ends = -ends if directions[metric] == "minimize" else ends
+    table[f"{metric}_low"], table[f"{metric}_high"] = ends.min(axis=1), ends.max(axis=1)
     allowed = [plan for plan, kept in zip(trainings, feasible, strict=True) if kept]
     table.loc[feasible, "probability"] = _probability(table[feasible], allowed, directions, metric, noise)
     return table
@@ -88,9 +96,13 @@ def keeps_bounds(table: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def _judge(
-    table: pd.DataFrame, trainings: Sequence[Trainings], is_bare: NDArray[np.bool_], noise: Noise, until: Until | None
-) -> Noise:
-    """Add the columns of the verdicts. Return the noise with the item variance of these plans."""
+    table: pd.DataFrame,
+    trainings: Sequence[Trainings],
+    is_bare: NDArray[np.bool_],
+    noise: Noise | None,
+    until: Until | None,
+) -> Standing:
+    """Add the columns of the verdicts. Return the differences, and the noise with the item variance of these plans."""
     bare = trainings[int(np.argmax(is_bare))]
     others = np.flatnonzero(~is_bare)
     contents = [contents_of(Plan.of(text)) for text in table["plan"].iloc[others]]
@@ -107,7 +119,7 @@ def _judge(
         column = np.full(len(table), np.nan)
         column[others] = getattr(judged, name)
         table[name] = column
-    return judged.standing.noise
+    return judged.standing
 
 
 def _mark_infeasible(table: pd.DataFrame, infeasible: NDArray[np.bool_]) -> None:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from nasbench.evidence.hierarchy import Contents, Posterior, posterior
 from nasbench.evidence.holm import holm
-from nasbench.evidence.noise import Noise, pooled_noise
+from nasbench.evidence.noise import Noise
 from nasbench.evidence.pairs import PairedDifference, compare_pair
 from nasbench.evidence.power import items_needed, least_difference, more_seeds
 from nasbench.evidence.race import Until, sureness
-from nasbench.evidence.standing import Standing, standing
+from nasbench.evidence.standing import Standing, kept_noise, standing
 from nasbench.evidence.student import t_probability
 from nasbench.evidence.trainings import Trainings
 
@@ -74,14 +74,17 @@ def judge_plans(
         plans: The trainings of each plan, without the bare backbone.
         bare: The trainings of the bare backbone.
         contents: The (slot, module) pairs of each plan.
-        noise: The noise, pooled over the run and earlier runs. None means that it is pooled over these plans and the
-            bare backbone.
+        noise: The noise, pooled over the run and earlier runs. None means `kept_noise` of these trainings.
         until: How the search ended, if it ended by its verdicts. The verdicts of the model then need a higher
             probability (`sureness`).
     """
-    noise = pooled_noise([bare, *plans]) if noise is None else noise
+    noise = kept_noise(plans, bare) if noise is None else noise
     seen = standing(plans, bare, noise)
-    pairs = tuple(compare_pair(plan, bare, noise) for plan in plans)
+    # The interval of a plan that is left out has the noise of its own seeds and of those of the bare backbone alone.
+    pairs = tuple(
+        compare_pair(plan, bare, None if left_out else noise)
+        for plan, left_out in zip(plans, seen.left_out, strict=True)
+    )
     believed = posterior(seen, contents) if len(plans) >= FEWEST_FOR_MODEL else None
     if len(plans) >= FEWEST_FOR_MODEL:
         verdicts = verdicts_by_model(seen, believed, [pair.verdict for pair in pairs], until)

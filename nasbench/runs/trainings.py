@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nasbench.evidence.comparison import contents_of
 from nasbench.evidence.noise import Noise, pooled_noise
-from nasbench.evidence.standing import Standing, standing
+from nasbench.evidence.standing import Standing, kept_noise, standing
 from nasbench.evidence.trainings import Trainings
 from nasbench.library.plan import Plan
 from nasbench.runs.evaluation import Evaluation, at_full_budget
@@ -121,23 +121,28 @@ class RunTrainings:
 
     @cached_property
     def noise(self) -> Noise:
-        """The noise of the metric, pooled over the bare backbone, all plans and earlier runs.
+        """The noise of the metric, pooled over the bare backbone, the plans that are not left out, and earlier runs.
 
         Controls are left out. They are trained after the verdicts on the plans, and only for plans called BETTER. The
         control of a light module can be so narrow that its metric differs far more between seeds. This noise must not
         undo the verdict on the plan.
         """
-        return self._pooled(self.all_plans)
+        if self.bare is None:
+            return pooled_noise(self._own(self.plans), earlier=self.earlier)
+        plans = [one.trainings for one in self.plans]
+        own = self._own((*self.plans, self.bare))
+        return kept_noise(plans, self.bare.trainings, earlier=self.earlier, own=own)
 
     @cached_property
     def noise_with_controls(self) -> Noise:
         """The noise, pooled over the controls too. The comparison of plans with their controls uses it."""
-        return self._pooled((*self.all_plans, *self.controls.values()))
+        kept = [plan for plan, out in zip(self.plans, self.standing.left_out, strict=True) if not out]
+        bare = () if self.bare is None else (self.bare,)
+        return pooled_noise(self._own((*bare, *kept, *self.controls.values())), earlier=self.earlier)
 
-    def _pooled(self, plans: Iterable[PlanTrainings]) -> Noise:
+    def _own(self, plans: Iterable[PlanTrainings]) -> list[Trainings]:
         # Imported trainings are part of the noise of an earlier run, and must not count twice.
-        trainings = [plan.own.trainings if self.earlier else plan.trainings for plan in plans]
-        return pooled_noise(trainings, earlier=self.earlier)
+        return [plan.own.trainings if self.earlier else plan.trainings for plan in plans]
 
     @cached_property
     def standing(self) -> Standing:

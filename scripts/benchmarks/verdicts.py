@@ -13,6 +13,8 @@ nothing     the same where nothing is better than the bare backbone. Aim: any BE
 items       the searches with items drawn one by one, to show that handing in their variance changes nothing
 power       predicted less simulated power at the detectable difference. Aim: within .025 from 3 seeds on
 front       stated probability of being on the front against the frequency
+harm        whole runs of given plans with equal seeds, of which some are harmful and some of these vary more: coverage
+            for the plans without an effect, and share of runs in which one of these is called BETTER
 holm        share of reports with any wrong HELPS, HURTS or MATTERS in their five tables of effects, where nothing helps
 
 Figures of the metric are in points. Items have a seed × item variance of 0.065 and a plan × item variance of 0.0065, as
@@ -47,9 +49,9 @@ from nasbench.evidence.pairs import compare_pair
 from nasbench.evidence.pareto import non_dominated
 from nasbench.evidence.power import detectable_difference
 from nasbench.evidence.race import BARE_SEEDS, BUDGET, UNTIL_BUDGET, Until, race
-from nasbench.evidence.standing import Standing, standing
+from nasbench.evidence.standing import Standing, kept_noise, standing
 from nasbench.evidence.trainings import Trainings
-from nasbench.evidence.verdicts import verdicts_by_model
+from nasbench.evidence.verdicts import judge_plans, verdicts_by_model
 from nasbench.library.plan import Plan
 from scripts.benchmarks.paired import Table, command_line
 
@@ -179,9 +181,9 @@ class Search:
         """Return what the trainings so far say."""
         if self.world.real_items:
             every = [Trainings.of(scores, items) for scores, items in zip(self.scores, self.items, strict=True)]
-            return standing(every[:-1], every[-1], pooled_noise(every))
+            return standing(every[:-1], every[-1], kept_noise(every[:-1], every[-1]))
         every = [Trainings.of(scores) for scores in self.scores]
-        noise = replace(pooled_noise(every), interaction=INTERACTION, items=self.world.items)
+        noise = replace(kept_noise(every[:-1], every[-1]), interaction=INTERACTION, items=self.world.items)
         seen = standing(every[:-1], every[-1], noise)
         return replace(seen, noise=noise.with_items(2 * PLAN_ITEM / self.world.items))
 
@@ -534,6 +536,40 @@ def print_holm(count: int, seed: int) -> None:
         table.print_row(str(plans), share(alone), share(together))
 
 
+HARMS: dict[str, tuple[int, int, Callable[[np.random.Generator, int], tuple[FloatArray, FloatArray]]]] = {
+    "none": (20, 3, lambda rng, n: (np.zeros(n), np.ones(n))),
+    "4 at -2 s": (20, 3, lambda rng, n: (np.where(np.arange(n) < 4, -2.0, 0.0), np.ones(n))),
+    "4 at -3 s": (20, 3, lambda rng, n: (np.where(np.arange(n) < 4, -3.0, 0.0), np.ones(n))),
+    "4 at -20 s, sd 8 s": (
+        20, 4, lambda rng, n: (np.where(np.arange(n) < 4, -20.0, 0.0), np.where(np.arange(n) < 4, 8.0, 1.0)),
+    ),
+    "two thirds harm": (
+        55, 4, lambda rng, n: (np.where(np.arange(n) % 3 > 0, -rng.exponential(2, n), 0.0), np.ones(n)),
+    ),
+}  # fmt: skip
+"""Runs of `harm`: the numbers of plans and seeds, and the draw of effects and standard deviations between seeds."""
+
+
+def print_harm(count: int, seed: int) -> None:
+    """Print what plans that harm do to the verdicts on plans without an effect."""
+    print(f"\nPlans without an effect, beside plans that harm ({count} runs each)")
+    table = Table({"harm": ">20", "plans": ">6", "coverage": ">13", "any BETTER": ">13"})
+    table.print_head()
+    for name, (plans, seeds, draw) in HARMS.items():
+        rng = np.random.default_rng([seed, plans, seeds])
+        held, claimed = [], []
+        for _ in range(count):
+            effects, spreads = draw(rng, plans)
+            scores = effects[:, None] + spreads[:, None] * rng.normal(size=(plans, seeds))
+            of_plans = [Trainings.of(of_plan) for of_plan in scores.tolist()]
+            bare = Trainings.of(rng.normal(size=seeds).tolist())
+            judged = judge_plans(of_plans, bare, [[("stage1", str(plan))] for plan in range(plans)])
+            zero = [plan for plan in range(plans) if effects[plan] == 0]
+            held.append(np.mean([judged.pairs[plan].low <= 0 <= judged.pairs[plan].high for plan in zero]))
+            claimed.append(any(judged.verdicts[plan] == "BETTER" for plan in zero))
+        table.print_row(name, str(plans), share(np.array(held)), share(np.array(claimed)))
+
+
 TABLES: dict[str, Callable[[int, int], None]] = {
     "coverage": print_coverage,
     "forecasts": print_forecasts,
@@ -542,6 +578,7 @@ TABLES: dict[str, Callable[[int, int], None]] = {
     "items": print_items,
     "power": print_power,
     "front": print_front,
+    "harm": print_harm,
     "holm": print_holm,
 }
 

@@ -111,8 +111,13 @@ def test_more_seeds_make_the_same_difference_surer():
 
 
 def test_plans_far_below_and_failed_ones_are_left_out():
-    """The limit is the larger of the best difference and 3·√2·s: 3·√2·0.5 = 2.12."""
-    believed = posterior(seen((0.9, -2.1, -2.2, np.nan)), CONTENTS)
+    """The limit is the larger of the best difference and three standard errors, with s = 0.5 and 3 bare seeds.
+
+    They are 3·0.5·√(1/S + 1/3): 1.732, 1.369, 1.225 and 1.146 for 1, 2, 3 and 4 seeds.
+    """
+    assert seen((-1.73, 0.0, 0.0, -1.14)).left_out.tolist() == [False] * 4
+    assert seen((-1.74, 0.0, 0.0, -1.15)).left_out.tolist() == [True, False, False, True]
+    believed = posterior(seen((0.9, -1.36, -1.23, np.nan)), CONTENTS)
     assert believed.left_out.tolist() == [False, False, True, True]
     assert np.isnan(believed.better[2:]).all()
     assert (believed.better[:2] > 0).all()
