@@ -147,7 +147,8 @@ def suggest(
 ) -> None:
     """Propose modules for the properties that a network lacks.
 
-    Each stage is measured. For each missing property, the modules that add it with the fewest MACs are proposed.
+    Each stage is measured. For each missing property, the modules that add it with the fewest MACs are proposed,
+    each with what the atlas has of it.
 
     Example: nasbench suggest resnet18 --size 64 --out suggested.yaml
     """
@@ -188,14 +189,24 @@ def _print_advice(advice: Advice) -> None:
         console.print_table(("slot", *columns), rows, title)
     else:
         console.print_table(columns, rows, f"{advice.host}: its properties")
+    known = any(s.atlas is not None for s in advice.suggestions)
     table = [
         (
             *([s.slot] if stages else []), s.property, s.module, f"{s.figure:.2f}", human(s.macs),
             *([] if s.macs_share is None else [f"{100 * s.macs_share:.2g} %"]), human(s.params),
+            *([] if not known else ["-" if s.atlas is None else s.atlas.text]),
         )
         for s in advice.suggestions
     ]  # fmt: skip
-    header = ("adds", "module", "value", "MACs", *(["of the host"] if stages else []), "params")
+    header = (
+        "adds",
+        "module",
+        "value",
+        "MACs",
+        *(["of the host"] if stages else []),
+        "params",
+        *(["in the atlas"] * known),
+    )
     console.print_table((*(["slot"] if stages else []), *header), table)
     for row in advice.measured:
         for note in row.notes:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from nasbench.evidence.noise import Noise
 from nasbench.evidence.pareto import non_dominated, tied
 
-__all__ = ["front_probability", "log_deviation"]
+__all__ = ["NORMAL_95", "front_probability", "log_deviation"]
 
 FloatArray = NDArray[np.float64]
 
-_NORMAL_95 = 1.959964
+NORMAL_95 = 1.959964
 """Half the width of a 95 % interval of a normal distribution, in standard deviations."""
 
 
@@ -29,7 +29,7 @@ def log_deviation(low: FloatArray, high: FloatArray) -> FloatArray:
         The standard deviations, `(n,)`. 0 if there is no interval.
     """
     width = np.log(np.asarray(high, dtype=float)) - np.log(np.asarray(low, dtype=float))
-    return np.nan_to_num(width / (2 * _NORMAL_95), nan=0.0)
+    return np.nan_to_num(width / (2 * NORMAL_95), nan=0.0)
 
 
 def front_probability(

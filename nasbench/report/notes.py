@@ -33,6 +33,12 @@ def notes_of(
         yield _on_learning(run.settings.learn, run.metric)
     if recorded is not None and recorded.bare is not None and recorded.noise.freedom:
         yield from _on_verdicts(recorded)
+    if (expected := run.config.get("expected")) and run.settings.atlas:
+        yield (
+            f"The search leaned on what the atlas has of {len(expected['effects'])} modules, for {expected['host']} on "
+            f"{expected['data']} (config.yaml has the figures). This decided which plans were tried. It is no part of "
+            "any difference, interval or verdict."
+        )
     if predicted := run.config["identity"].get("latency_profile"):
         yield _predicted(str(run.settings.latency_profile), predicted)
     elif "latency_ms" in finalists and finalists["latency_ms"].notna().any():

@@ -2,8 +2,9 @@
 
 A network is measured stage by stage, by the influence of a stage's input on its output. A property is missing if its
 value is below the threshold of `nasbench.measurement.properties`, or undefined. Modules with this property in their own
-fingerprint are proposed. Those with the fewest MACs in this slot come first. Complexity is not proposed, because a
-module cannot add it.
+fingerprint are proposed. Those with the fewest MACs in this slot come first. Of modules with nearly as few, those come
+first of which the atlas makes one expect more, and the figure of the atlas is beside each module that has one.
+Complexity is not proposed, because a module cannot add it.
 
 Some gates start at zero: the last norm of a residual branch, a layer scale. In a network without trained weights, these
 gates are set to 1 before the measurement. Otherwise the network would not mix positions at all.
@@ -12,7 +13,7 @@ gates are set to 1 before the measurement. Otherwise the network would not mix p
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,10 @@ import yaml
 
 from nasbench import backbones
 from nasbench.backbones.insertion import host_of, insert, slots_of
-from nasbench.errors import InputError, NothingMatched, UnsupportedError
+from nasbench.errors import DataError, InputError, NothingMatched, UnsupportedError
+from nasbench.evidence.atlas import load_atlas
+from nasbench.evidence.atlas_prior import Expected, best_row, expected_effects
+from nasbench.evidence.atlas_protocol import SAME
 from nasbench.library.building import build
 from nasbench.library.expression import Expression, Leaf, parse
 from nasbench.library.modules import module_spec, module_specs
@@ -38,14 +42,43 @@ from nasbench.measurement.properties.stage_influence import StageFigures, stage_
 from nasbench.measurement.properties.subject import open_gates
 from nasbench.report.catalogue import DEFAULT_CHANNELS
 from nasbench.report.catalogue import DEFAULT_SIZES as CATALOGUE_SIZES
+from nasbench.report.formatting import with_interval
 from nasbench.report.hosts import check_host, is_backbone, is_run
 from nasbench.runs.run import load_run
 from nasbench.spaces import Space
 
-__all__ = ["Advice", "Suggestion", "suggest", "suggest_for_module"]
+__all__ = ["Advice", "AtlasFigure", "Suggestion", "suggest", "suggest_for_module"]
 
+_NEAR = 1.1  # modules whose MACs are within this factor are nearly as cheap
 _NARROW = 4  # a map whose longer side has fewer positions is too small to measure sparsity and scales
 _VENDOR = "timm/"  # the prefix of timm's own layers. The library has most of them under another name
+
+
+@dataclass(frozen=True)
+class AtlasFigure:
+    """What a module brought on the host and data of the atlas that are nearest, as a difference from the bare host.
+
+    Attributes:
+        difference: The difference of the metric of that data, positive if better.
+        low: Lower end of its 95 % interval.
+        high: Upper end of its 95 % interval.
+        host: The host.
+        data: The data.
+        slots: "same" for every stage of the host, or the name of one slot.
+    """
+
+    difference: float
+    low: float
+    high: float
+    host: str
+    data: str
+    slots: str
+
+    @property
+    def text(self) -> str:
+        """The figure in a few words, as `+0.0120 [+0.0040, +0.0200] test_resnet, digits`."""
+        at = f", {self.slots}" if self.slots != SAME else ""
+        return f"{with_interval(self.difference, self.low, self.high, '+')} {self.host}, {self.data}{at}"
 
 
 @dataclass(frozen=True)
@@ -60,6 +93,7 @@ class Suggestion:
         macs: Multiply-adds that it adds for one input.
         params: Parameters that it adds.
         macs_share: `macs` divided by the MACs of the bare backbone. None if the advice is for a module.
+        atlas: What the atlas has of the module. None if it has nothing.
     """
 
     slot: str
@@ -69,6 +103,7 @@ class Suggestion:
     macs: int
     params: int
     macs_share: float | None
+    atlas: AtlasFigure | None = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +213,39 @@ class Advice:
         return "\n".join(lines) + "\n" + yaml.safe_dump(self.space, sort_keys=False, allow_unicode=True, width=110)
 
 
+@dataclass(frozen=True)
+class _Experience:
+    """What the atlas has of modules, for a host and data.
+
+    Attributes:
+        expected: The expected effect of each module, by name.
+        figures: The figure of the nearest host and data of each module, by name.
+    """
+
+    expected: Mapping[str, Expected]
+    figures: Mapping[str, AtlasFigure]
+
+    @classmethod
+    def of(cls, host: str, data: str | None, dims: int) -> _Experience:
+        """Return what the atlas has. Nothing if the atlas cannot be read.
+
+        Args:
+            host: The backbone. "" if there is none.
+            data: The task. None if there is none.
+            dims: Number of spatial dimensions of the slots.
+        """
+        try:
+            atlas = load_atlas()
+        except DataError:  # advice needs no atlas
+            return cls({}, {})
+        figures = {}
+        for name in sorted(set(atlas["module"])):
+            if (row := best_row(atlas, name, host, data, dims)) is not None:
+                difference, low, high = (float(row[end]) for end in ("difference", "low", "high"))
+                figures[name] = AtlasFigure(difference, low, high, row["host"], row["data"], row["slots"])
+        return cls(expected_effects(atlas, host, data or "", dims), figures)
+
+
 @surroundings_kept()  # the function seeds random generators, and the states of the caller's generators must not change
 def suggest(
     host: str | Path,
@@ -245,7 +313,7 @@ def suggest_for_module(expression: str, *, each: int = 3, seed: int = 0) -> Advi
         return _alone(name, dims)
 
     missing = lacking(measured)
-    suggestions = _cheapest("", dims, missing, cost, None, each)
+    suggestions = _cheapest("", dims, missing, cost, None, each, _Experience.of("", None, dims))
     return _answer(Advice(text, (measured,), {"": missing}, tuple(suggestions)))
 
 
@@ -270,7 +338,8 @@ def _for_run(folder: Path, each: int, seed: int, trust: bool) -> Advice:
     places = backbones.slots(bare, size)
     costs = PlanCosts(bare, places, input_size=size, identity_init=builder.identity_init, attach=builder.attach)
     host = f"{folder.name}, trial {number}" if number is not None else folder.name
-    advice = _advise(host, builder.backbone, host_of(model), slots_of(model), size, costs, each, seed)
+    filled, data = slots_of(model), run.settings.task
+    advice = _advise(host, builder.backbone, host_of(model), filled, size, costs, each, seed, data)
     return replace(advice, task=run.settings.task, head=builder.head, neck=run.settings.neck)
 
 
@@ -283,6 +352,7 @@ def _advise(
     costs: PlanCosts,
     each: int,
     seed: int,
+    data: str | None = None,
 ) -> Advice:
     """Measure the stages of a model, and propose modules for the properties that each stage lacks.
 
@@ -293,13 +363,16 @@ def _advise(
     measured = stage_figures(model, stages, input_size=size, seed=seed)
     missing = {stage.slot: _missing(stage) for stage in measured}
     suggestions: list[Suggestion] = []
+    experience = {dims: _Experience.of(backbone, data, dims) for dims in {slot.dims for slot in stages}}
     for slot in stages:
 
         def cost(name: str, at: str = slot.name) -> PartCost:
             whole = costs(Plan.of({at: name}))
             return PartCost(whole.params - costs.bare.params, whole.macs - costs.bare.macs)
 
-        suggestions += _cheapest(slot.name, slot.dims, missing[slot.name], cost, costs.bare.macs, each)
+        suggestions += _cheapest(
+            slot.name, slot.dims, missing[slot.name], cost, costs.bare.macs, each, experience[slot.dims]
+        )
     return _answer(Advice(host, tuple(measured), missing, tuple(suggestions), backbone))
 
 
@@ -335,8 +408,9 @@ def _cheapest(
     cost: Callable[[str], PartCost],
     host_macs: int | None,
     each: int,
+    experience: _Experience,
 ) -> list[Suggestion]:
-    """Return, for each missing property, the `each` modules that add it with the fewest MACs."""
+    """Return, for each missing property, the `each` modules that add it with the fewest MACs (`_ordered`)."""
     rows = []
     for property in missing:
         fitting = []
@@ -349,10 +423,22 @@ def _cheapest(
                 continue
             share = None if host_macs is None else added.macs / host_macs
             figure = float(getattr(figures, property))
-            fitting.append(Suggestion(slot, property, name, figure, added.macs, added.params, share))
-        # The name decides between equal costs, so that the result does not depend on the order of the modules.
-        rows += sorted(fitting, key=lambda s: (s.macs, s.params, s.module))[:each]
+            figures_of = experience.figures.get(name)
+            fitting.append(Suggestion(slot, property, name, figure, added.macs, added.params, share, figures_of))
+        rows += _ordered(fitting, experience.expected)[:each]
     return rows
+
+
+def _ordered(fitting: Sequence[Suggestion], expected: Mapping[str, Expected]) -> list[Suggestion]:
+    """Return suggestions by their MACs. Of those within `_NEAR` of the cheapest left, most expected comes first."""
+    # The name decides between equal costs, so that the result does not depend on the order of the modules.
+    left = sorted(fitting, key=lambda s: (s.macs, s.params, s.module))
+    ordered: list[Suggestion] = []
+    while left:
+        near = [s for s in left if s.macs <= _NEAR * left[0].macs]
+        ordered += sorted(near, key=lambda s: -expected[s.module].mean if s.module in expected else 0.0)
+        left = left[len(near) :]
+    return ordered
 
 
 def _candidates(dims: int) -> list[tuple[str, Measured]]:

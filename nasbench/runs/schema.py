@@ -154,6 +154,14 @@ class Identity(_Part):
     data: IdentityData = IdentityData()
 
 
+class Expectations(_Part):
+    """What was expected of the modules, by name, before the search: the mean and the error of their effects."""
+
+    host: _Text
+    data: _Text
+    effects: dict[_Text, Annotated[list[float], Field(min_length=2, max_length=2)]]
+
+
 class RunConfig(_Part):
     """The contents of config.yaml.
 
@@ -168,6 +176,7 @@ class RunConfig(_Part):
         task: The task. None if a function or a table evaluates the plans.
         plugins: The Python files of the run. None in a run of version 0.1.0.
         known: The names that a user's function `known` told of the bare backbone.
+        expected: What was expected of the modules. None if nothing was.
     """
 
     schema_version: int = Field(ge=1, le=SCHEMA_VERSION)
@@ -180,6 +189,7 @@ class RunConfig(_Part):
     task: TaskInfo | None
     plugins: Plugins | None = None
     known: list[_Text] = []
+    expected: Expectations | None = None
 
 
 class DataRead(_Part):

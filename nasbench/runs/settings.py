@@ -117,7 +117,7 @@ def _plan(given: Any) -> str:
 Plans = Annotated[tuple[str, ...], BeforeValidator(_plans)]
 """The texts of plans. A plan can be given in any of its forms."""
 
-NOT_WITH_PLANS = ("space", "sampler", "trials", "refine", "until", "halving")
+NOT_WITH_PLANS = ("space", "sampler", "atlas", "trials", "refine", "until", "halving")
 """Settings that determine which plans are evaluated, and with how many seeds. They cannot be used with given plans,
 which are all evaluated with the same seeds."""
 
@@ -230,6 +230,11 @@ class SearchSettings(BaseModel):
     sampler: Annotated[
         Sampler, CommandLine("--sampler", reproduce="always"), Field(description="sampler that proposes the next plan")
     ] = "auto"
+    atlas: Annotated[
+        bool,
+        CommandLine("--atlas", off="--no-atlas"),
+        Field(description="let auto lean on what the atlas found of modules on other hosts and data"),
+    ] = False
     seed: Annotated[
         int,
         CommandLine("--seed", reproduce="always"),

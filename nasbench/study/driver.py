@@ -39,6 +39,7 @@ from nasbench.spaces import SlotLike
 from nasbench.study.briefing import briefing, read_lines, shown_path
 from nasbench.study.engines import Engine, Inline, make_engine
 from nasbench.study.evaluators.asked import EvaluateFunction, KnownFunction, is_same
+from nasbench.study.expectations import check_atlas, expectations_of, expected_of, told
 from nasbench.study.loggers.logged import LoggedTrials
 from nasbench.study.phases.controls import Controls, RetriedControls
 from nasbench.study.phases.equal_seeds import BareSeeds, EqualSeeds
@@ -100,6 +101,7 @@ def run_search(
     here = Path.cwd()  # so that a relative run folder stays the same if the working directory changes
     # All settings are checked first, so that no run folder is created if a setting is wrong.
     problem = make_problem(settings, evaluate, known)
+    check_atlas(problem)
     fidelity = strategy_for(problem)
     began = time.monotonic()
 
@@ -121,7 +123,8 @@ def run_search(
             note(message)
         _check_known(problem, folder)
         environment = describe_environment(problem.settings)
-        run = create_run(folder.path, _config(problem, origins), environment, database, task=problem.task)
+        expected = expectations_of(problem, folder)
+        run = create_run(folder.path, _config(problem, origins, expected), environment, database, task=problem.task)
         for message in _damage(run):
             note(message)
         for message in briefing(problem, run, engine.capacity):
@@ -134,17 +137,25 @@ def run_search(
         ):
             logged.catch_up()
             listen = logged.listening(listen)
-            knowledge = Knowledge.of(problem.space, problem.directions, problem.evaluator, problem.settings.seed)
+            knowledge = Knowledge.of(
+                problem.space,
+                problem.directions,
+                problem.evaluator,
+                problem.settings.seed,
+                expected_of(problem, expected),
+            )
             if refusal := knowledge.refusal():
                 raise InputError(f"{refusal}; give a wider constraint or another space")
+            if problem.settings.atlas:
+                note(item("atlas", told(knowledge.expected)))
             sampler = functools.partial(_sampler, problem.settings, knowledge)
             exploration = Exploration(run, problem, engine, listen, knowledge, sampler, fidelity, began=began)
             exploration.run_bare()
             if exploration.bare is not None:
                 note(item("time", outlook(problem, _done(run, exploration), exploration.bare.wall_s, engine.capacity)))
             _limit_time(problem, engine, exploration, listen)
-            if told := order_note(problem.settings):
-                note(item("order", told))
+            if order := order_note(problem.settings):
+                note(item("order", order))
             if problem.settings.reuse is not None:
                 for message in record_earlier_noise(run, problem.settings.reuse):
                     note(message)
@@ -311,7 +322,7 @@ def _apart_if_it_crashed(run: Run, problem: Problem, engine: Engine) -> Engine:
         return engine
 
 
-def _config(problem: Problem, origins: Mapping[str, str]) -> dict[str, Any]:
+def _config(problem: Problem, origins: Mapping[str, str], expected: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -320,6 +331,7 @@ def _config(problem: Problem, origins: Mapping[str, str]) -> dict[str, Any]:
         "objectives": dict(problem.directions),
         "identity": problem.identity,
         **({"known": sorted(problem.known)} if problem.known else {}),
+        **({} if expected is None else {"expected": dict(expected)}),
         "space": {
             "name": problem.space.space.name,
             "plans": problem.space.count,

@@ -66,6 +66,7 @@ class Problem:
         identity: The settings and the description of the data. Two runs of the same search must have the same identity.
         slots: The slots of the backbone.
         known: What the user's function `known` tells of the bare backbone, by name. Empty without such a function.
+        data: The task that the results are from, as the atlas names it. None if a function evaluates the plans.
     """
 
     settings: SearchSettings
@@ -76,6 +77,7 @@ class Problem:
     identity: dict[str, Any]
     slots: Sequence[SlotLike]
     known: Mapping[str, float] = field(default_factory=dict)
+    data: str | None = None
 
     @property
     def plans(self) -> int:
@@ -299,7 +301,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
         identity["neck"] = builder.neck
     if predictor is not None:
         identity["latency_profile"] = predictor.describe()
-    return Problem(settings, task, space, wanted, evaluator, identity, slots)
+    return Problem(settings, task, space, wanted, evaluator, identity, slots, data=settings.task)
 
 
 def _check_output(backbone: str, host: nn.Module, task: Task) -> None:
@@ -388,7 +390,8 @@ def _tabulated_problem(settings: SearchSettings, file: str, known: KnownFunction
     settings = settings.model_copy(update=filled)
     identity = _identity(settings, space, wanted, {"table": fingerprint_of(file)})
     evaluator = ReplayedEvaluator(table, bounds, known)
-    return Problem(settings, None, space, wanted, evaluator, identity, info.slots, _known_of_bare(known))
+    told = _known_of_bare(known)
+    return Problem(settings, None, space, wanted, evaluator, identity, info.slots, told, data=info.task)
 
 
 def check_used(settings: SearchSettings) -> None:

@@ -33,6 +33,7 @@ MAX_PLANS = 100_000
 
 _OF_EVERY_TABLE: dict[str, Any] = {
     "latency_s": 0.0, "keep": "front", "halving": 0, "controls": False, "sampler": "grid", "refine": None,
+    "atlas": False,
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import torch
 from nasbench.backbones.slot_cache import slots_by_name
 from nasbench.spaces import Space
 from nasbench.study.samplers import initial_plans
-from scripts.benchmarks.landscapes import BACKBONE, CHOICES, SLOTS, Landscape
+from scripts.benchmarks.landscapes import BACKBONE, Landscape
 
 POOL = 300
 """Number of plans among which the acquisition chooses. Half of them are neighbours of plans on the front."""
@@ -32,25 +32,25 @@ def evaluated_by_botorch(drawn: Landscape, seed: int, trials: int) -> list[int]:
     """
     space = Space.from_dict(drawn.space).resolve(slots_by_name(BACKBONE, (3, 64, 64)))
     rng = random.Random(seed)
-    every = len(CHOICES) ** len(SLOTS)
+    every = len(drawn.choices) ** len(drawn.slots)
     chosen = [drawn.index(json.loads(plan.text)) for plan in initial_plans(space, lambda plan: {})]
     values: dict[int, list[float]] = {}
     while len(chosen) < trials:
         for at in [at for at in chosen if at not in values and not drawn.fails[at]]:
-            values[at] = list(drawn.evaluate(_plan(at)).values())
+            values[at] = list(drawn.evaluate(_plan(at, drawn)).values())
         left = list({rng.randrange(every) for _ in range(POOL)} - set(chosen))
         chosen.append(left[0] if len(chosen) < START else _best(drawn, values, left, set(chosen), rng))
     return chosen
 
 
-def _plan(at: int) -> dict[str, str]:
-    digits = np.unravel_index(at, (len(CHOICES),) * len(SLOTS))
-    return {slot: CHOICES[int(d)] for slot, d in zip(SLOTS, digits, strict=True) if d}
+def _plan(at: int, drawn: Landscape) -> dict[str, str]:
+    digits = np.unravel_index(at, (len(drawn.choices),) * len(drawn.slots))
+    return {slot: drawn.choices[int(d)] for slot, d in zip(drawn.slots, digits, strict=True) if d}
 
 
-def _encoded(plans: list[int]) -> torch.Tensor:
-    digits = np.stack(np.unravel_index(plans, (len(CHOICES),) * len(SLOTS)), axis=1)
-    return torch.tensor(np.eye(len(CHOICES))[digits].reshape(len(plans), -1), dtype=torch.double)
+def _encoded(plans: list[int], drawn: Landscape) -> torch.Tensor:
+    digits = np.stack(np.unravel_index(plans, (len(drawn.choices),) * len(drawn.slots)), axis=1)
+    return torch.tensor(np.eye(len(drawn.choices))[digits].reshape(len(plans), -1), dtype=torch.double)
 
 
 def _best(drawn: Landscape, values: dict[int, list[float]], left: list[int], seen: set[int], rng: random.Random) -> int:
@@ -65,7 +65,7 @@ def _best(drawn: Landscape, values: dict[int, list[float]], left: list[int], see
     from gpytorch.mlls import SumMarginalLogLikelihood
 
     torch.manual_seed(rng.randrange(2**31))
-    x, y = _encoded(list(values)), torch.tensor(list(values.values()), dtype=torch.double)
+    x, y = _encoded(list(values), drawn), torch.tensor(list(values.values()), dtype=torch.double)
     y = torch.cat([y[:, :1], -torch.log(y[:, 1:])], dim=1)
     models = [SingleTaskGP(x, y[:, [i]], outcome_transform=Standardize(1)) for i in range(y.shape[1])]
     model = ModelListGP(*models)
@@ -82,11 +82,11 @@ def _best(drawn: Landscape, values: dict[int, list[float]], left: list[int], see
     front = [at for at, best in zip(values, is_non_dominated(y).tolist(), strict=True) if best]
     pool = set(left[: POOL // 2])
     while len(pool) < POOL:
-        digits = list(np.unravel_index(rng.choice(front), (len(CHOICES),) * len(SLOTS)))
-        digits[rng.randrange(len(SLOTS))] = np.intp(rng.randrange(len(CHOICES)))
-        near = int(np.ravel_multi_index(digits, (len(CHOICES),) * len(SLOTS)))
-        pool |= {near} - seen if rng.random() < 0.9 else {rng.randrange(len(CHOICES) ** len(SLOTS))} - seen
+        digits = list(np.unravel_index(rng.choice(front), (len(drawn.choices),) * len(drawn.slots)))
+        digits[rng.randrange(len(drawn.slots))] = np.intp(rng.randrange(len(drawn.choices)))
+        near = int(np.ravel_multi_index(digits, (len(drawn.choices),) * len(drawn.slots)))
+        pool |= {near} - seen if rng.random() < 0.9 else {rng.randrange(len(drawn.choices) ** len(drawn.slots))} - seen
     plans = sorted(pool)
     with torch.no_grad():
-        gains = torch.cat([acquisition(part.unsqueeze(1)) for part in _encoded(plans).split(100)])
+        gains = torch.cat([acquisition(part.unsqueeze(1)) for part in _encoded(plans, drawn).split(100)])
     return plans[int(gains.argmax())]

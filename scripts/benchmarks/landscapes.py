@@ -1,7 +1,8 @@
-"""Synthetic search problems whose true front is known: 6 slots with 5 choices each, 15,625 plans, no training.
+"""Synthetic search problems whose true front is known: 15,625 plans, no training, 6 slots with 5 choices or, for the
+family `modules`, 3 with 25.
 
 Each seed draws another table of effects. A plan's score is the sum of the effects of its modules, one for each slot and
-module, plus what the family adds. Costs are returned by the evaluation and not known before.
+module, plus what the family adds. Costs are returned by the evaluation and, apart from `modules`, not known before.
 
     additive    nothing more
     pairs       an effect of each pair of modules in two slots, in sum as large as the other effects
@@ -15,6 +16,7 @@ module, plus what the family adds. Costs are returned by the evaluation and not 
     stretched-linear    the same, judged on a linear scale of the cost
     short       a score with which that after 3 of 27 epochs correlates by about .6, and after 9 by .8. Before 9 epochs,
                 plans with the module of the fourth choice, which starts as the identity, score like the bare backbone
+    modules     24 modules whose effects in the slots are as alike as not, half of `pairs`, and a known cost
 """
 
 from __future__ import annotations
@@ -38,8 +40,14 @@ SLOW_CHOICES = (*CHOICES[:_SLOW], "channel_attention")
 """The choices of the family `short`, of which the last starts as the identity."""
 FAMILIES = (
     *("additive", "pairs", "xor", "noise", "bound", "faults", "one", "three", "stretched", "stretched-linear"),
-    "short",
+    *("short", "modules"),
 )
+
+MANY_SLOTS = ("stage1", "stage2", "stage3")
+MANY_CHOICES = ("none", "additive_attention", "agent_attention", "bottleneck", "caa", "cbam", "channel_attention",
+                "coord_attention", "cot", "danet", "depthwise_separable", "dilated_attention", "dual_pool", "eca",
+                "hilo_attention", "mixconv", "muse", "poly_kernel", "position_attention", "se", "self_attention",
+                "self_gate", "sk", "transformer_block", "triplet_attention")  # fmt: skip
 
 FULL = 27
 """Epochs of a training at the full budget, in the family `short`."""
@@ -49,6 +57,9 @@ _AGREEMENT = {3: 0.6, 9: 0.8}
 
 ALL_PLANS = np.array(list(itertools.product(range(len(CHOICES)), repeat=len(SLOTS))))
 """The choice in each slot, by number, of every plan, `(plans, slots)`."""
+
+_MANY = np.array(list(itertools.product(range(len(MANY_CHOICES)), repeat=len(MANY_SLOTS))))
+"""The same for the family `modules`."""
 
 
 @dataclass
@@ -66,6 +77,9 @@ class Landscape:
         linear: Whether hypervolume is judged with costs on a linear scale.
         draw: Draws the noise.
         early: The score of every plan after a shorter training, by number of epochs. Empty if there is none.
+        slots: The slots.
+        choices: The choices in each slot.
+        costs_known: Whether costs are known before an evaluation.
     """
 
     name: str
@@ -78,21 +92,46 @@ class Landscape:
     linear: bool
     draw: np.random.Generator = field(repr=False)
     early: dict[int, FloatArray] = field(default_factory=dict, repr=False)
+    slots: tuple[str, ...] = SLOTS
+    choices: tuple[str, ...] = CHOICES
+    costs_known: bool = False
 
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """The choices in each slot."""
-        return SLOW_CHOICES if self.early else CHOICES
+    def expected(self, kind: str, seed: int) -> dict[str, list[float]]:
+        """Return what a sampler is told of each module: a mean and an error.
+
+        Args:
+            kind: `right` for figures with the correlation 0.7 with the mean effects of the modules over the slots,
+                `wrong` for these with the other sign, or `random` for figures without correlation.
+            seed: Seed of the figures.
+        """
+        true = self.modules()
+        noise = np.random.default_rng((seed, 98)).normal(size=len(true))
+        share = {"right": 0.7, "wrong": -0.7, "random": 0.0}[kind]
+        told = 0.7 * (share * true + (1.0 - share**2) ** 0.5 * noise)
+        return {name: [float(mean), (1.0 - 0.7**2) ** 0.5] for name, mean in zip(self.choices[1:], told, strict=True)}
+
+    def modules(self) -> FloatArray:
+        """Return the mean effect of each module on the score over the slots, in standard deviations of them."""
+        scores = self.means[:, 0].reshape((len(self.choices),) * len(self.slots))
+        axes = range(len(self.slots))
+        by_slot = [scores.mean(axis=tuple(other for other in axes if other != slot)) for slot in axes]
+        effects = np.mean([means[1:] - means[0] for means in by_slot], axis=0)
+        return np.asarray(effects / effects.std())
 
     @property
     def space(self) -> dict[str, Any]:
         """The space, as `nasbench.search` takes it."""
-        return {"name": "landscape", "variants": list(self.choices[1:]), "slots": list(SLOTS)}
+        return {"name": "landscape", "variants": list(self.choices[1:]), "slots": list(self.slots)}
 
     def index(self, plan: Mapping[str, str]) -> int:
         """Return the number of a plan in the tables."""
-        digits = [self.choices.index(plan.get(slot, "none")) for slot in SLOTS]
-        return int(np.ravel_multi_index(digits, (len(CHOICES),) * len(SLOTS)))
+        digits = [self.choices.index(plan.get(slot, "none")) for slot in self.slots]
+        return int(np.ravel_multi_index(digits, (len(self.choices),) * len(self.slots)))
+
+    def known(self, plan: Mapping[str, str]) -> dict[str, float]:
+        """Return what is known of a plan before its evaluation."""
+        costs = list(self.directions)[1:] if self.costs_known else []
+        return dict(zip(costs, map(float, self.means[self.index(plan)][1:]), strict=False))
 
     def evaluate(self, plan: Mapping[str, str]) -> dict[str, float]:
         """Return the objectives of a plan, with noise, or raise an error if it is one that fails."""
@@ -134,6 +173,8 @@ class Landscape:
 
 def landscape(family: str, seed: int) -> Landscape:
     """Draw a problem. Equal seeds give equal problems."""
+    if family == "modules":
+        return _of_many_modules(seed)
     rng = np.random.default_rng((seed, FAMILIES.index(family.removesuffix("-linear"))))
     scores, costs = _effects(rng), 20.0 + _summed(np.exp(_table(rng)))
     if family in ("pairs", "one", "three", "short"):
@@ -172,6 +213,7 @@ def landscape(family: str, seed: int) -> Landscape:
         linear=family.endswith("-linear"),
         draw=np.random.default_rng((seed, 99)),
         early=_early(columns[0], rng) if family == "short" else {},
+        choices=SLOW_CHOICES if family == "short" else CHOICES,
     )
 
 
@@ -188,16 +230,31 @@ def _early(scores: FloatArray, rng: np.random.Generator) -> dict[int, FloatArray
     return early
 
 
+def _of_many_modules(seed: int) -> Landscape:
+    rng = np.random.default_rng((seed, FAMILIES.index("modules")))
+    shape = (len(MANY_SLOTS), len(MANY_CHOICES))
+    scores = _summed(0.7 * rng.normal(size=shape[1])[None, :] + 0.7 * rng.normal(size=shape), _MANY)
+    scores = scores + 0.7 * scores.std() * _pairs(rng, _MANY)
+    costs = 20.0 + _summed(np.exp(rng.normal(size=shape[1]) + 0.3 * rng.normal(size=shape)), _MANY)
+    score = 1 / (1 + np.exp(-scores / 3))
+    every = np.ones(len(_MANY), dtype=bool)
+    return Landscape(
+        "modules", {"score": "maximize", "macs": "minimize"}, np.stack([score, costs], axis=1), ~every, (), every,
+        0.3 * float(score.std()), False, np.random.default_rng((seed, 99)), slots=MANY_SLOTS,
+        choices=MANY_CHOICES, costs_known=True,
+    )  # fmt: skip
+
+
 def _table(rng: np.random.Generator) -> FloatArray:
     """Draw a normal effect for each slot and choice, `(slots, choices)`."""
     return rng.normal(size=(len(SLOTS), len(CHOICES)))
 
 
-def _summed(effects: FloatArray) -> FloatArray:
+def _summed(effects: FloatArray, every: NDArray[np.int_] = ALL_PLANS) -> FloatArray:
     """Return the sum of the effects over the slots of every plan. An empty slot has none."""
     effects = effects.copy()
     effects[:, 0] = 0.0
-    return np.asarray(effects[np.arange(len(SLOTS)), ALL_PLANS].sum(axis=1))
+    return np.asarray(effects[np.arange(len(effects)), every].sum(axis=1))
 
 
 def _effects(rng: np.random.Generator) -> FloatArray:
@@ -205,11 +262,11 @@ def _effects(rng: np.random.Generator) -> FloatArray:
     return _summed(0.5 * rng.normal(size=len(CHOICES))[None, :] + 0.7 * _table(rng) + 0.3)
 
 
-def _pairs(rng: np.random.Generator) -> FloatArray:
+def _pairs(rng: np.random.Generator, every: NDArray[np.int_] = ALL_PLANS) -> FloatArray:
     """Return the sum of effects of every pair of slots, with unit variance over the plans."""
-    total = np.zeros(len(ALL_PLANS))
-    for a, b in itertools.combinations(range(len(SLOTS)), 2):
-        total += rng.normal(size=(len(CHOICES), len(CHOICES)))[ALL_PLANS[:, a], ALL_PLANS[:, b]]
+    total, choices = np.zeros(len(every)), int(every.max()) + 1
+    for a, b in itertools.combinations(range(every.shape[1]), 2):
+        total += rng.normal(size=(choices, choices))[every[:, a], every[:, b]]
     return np.asarray((total - total.mean()) / total.std())
 
 

@@ -2,6 +2,7 @@
 
     .venv/bin/python scripts/benchmarks/samplers.py [TABLE.parquet ...] [--families additive,bound] [--seeds 10]
         [--trials 50] [--samplers auto,random] [--resample] [--jobs 1] [--out FOLDER] [--json FILE]
+        [--atlas FILE.parquet [--leave-out host,data]]
     .venv/bin/python scripts/benchmarks/samplers.py --speed [--evaluations 500] [--rounds 20]
 
 Without a table the script searches the problems of `landscapes`, of which each seed draws another one. Tables
@@ -23,6 +24,11 @@ nearly the same path under every seed. Its spread on one table then says nothing
 `--resample`, each seed gets a table made from the given one: the effect of each module in each slot, by ridge
 regression, plus the residuals in another order.
 
+`auto` expects nothing of modules here. The samplers `right`, `random` and `wrong` are `auto` on landscapes, told such
+effects of the modules (`Landscape.expected`). The sampler `atlas` is `auto` on tables, told what an atlas makes one
+expect, without the rows of the table's host and data. So `--samplers auto,atlas --atlas FILE` shows what an atlas is
+worth where it has not been.
+
 `--speed` times proposals instead, in a space of more than 10^9 plans, beside Optuna's TPE in the same study.
 """
 
@@ -36,10 +42,11 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -56,6 +63,7 @@ from scipy import stats
 
 import nasbench as nb
 from nasbench.backbones.slot_cache import RecordedSlot
+from nasbench.evidence.atlas_prior import expected_effects
 from nasbench.evidence.pareto import minimised
 from nasbench.library.plan import Plan
 from nasbench.runs.settings import SAMPLERS
@@ -65,7 +73,7 @@ from nasbench.study.samplers import Knowledge, make_sampler
 from scripts.benchmarks import paired
 from scripts.benchmarks.landscapes import BACKBONE, FAMILIES, FULL, Landscape, landscape
 
-MARKS = (25, 50, 100)
+MARKS = (10, 25, 50, 100)
 SHARE = 0.95
 SLOTS = tuple(RecordedSlot(name=f"stage{k}", channels=2 ** (k + 4), size=(8, 8), layout="NCHW") for k in (1, 2, 3, 4))
 
@@ -129,14 +137,45 @@ class Truth:
         return [self.volume_of(points[:n]) / self.volume if n else 0.0 for n in counts]
 
 
-def search(file: str, sampler: str, seed: int, trials: int) -> dict[str, Any]:
+EXPECTING = ("right", "random", "wrong", "atlas")
+"""Samplers that are `auto`, told what to expect of modules."""
+
+
+@contextlib.contextmanager
+def told(effects: Mapping[str, Sequence[float]]) -> Iterator[None]:
+    """Let searches expect these effects of modules, each a mean and an error, whatever the atlas has."""
+    recorded = {"host": "", "data": "", "effects": dict(effects)} if effects else None
+    target = "nasbench.study.driver.expectations_of"
+    with mock.patch(target, return_value=recorded), mock.patch("nasbench.study.driver.check_atlas"):
+        yield
+
+
+def left_out(table: Table, atlas: str, kinds: str) -> dict[str, list[float]]:
+    """Return what an atlas makes one expect on a table, without the rows of its host, of its data, or of both."""
+    rows = pd.read_parquet(atlas)
+    for kind, own in (("host", table.info.backbone), ("data", table.info.task)):
+        if kind in kinds.split(","):
+            rows = rows[rows[kind] != own]
+    effects = expected_effects(rows, table.info.backbone, table.info.task, table.info.slots[0].dims)
+    return {name: [one.mean, one.error] for name, one in effects.items()}
+
+
+def search(file: str, sampler: str, seed: int, trials: int, atlas: str = "", kinds: str = "") -> dict[str, Any]:
     """Search a table once. Return the curve, and the processor seconds of an evaluation with its proposal."""
     warnings.simplefilter("ignore")
     table = read_table(file)
-    with tempfile.TemporaryDirectory() as folder:
+    effects = left_out(table, atlas, kinds) if sampler == "atlas" else {}
+    with tempfile.TemporaryDirectory() as folder, told(effects):
         begun = time.process_time()
         run = nb.search(
-            task=f"table:{file}", sampler=sampler, seed=seed, trials=trials, seeds=1, report=False, out=folder
+            task=f"table:{file}",
+            sampler="auto" if sampler in EXPECTING else sampler,
+            seed=seed,
+            trials=trials,
+            seeds=1,
+            report=False,
+            atlas=bool(effects),
+            out=folder,
         )
         spent = time.process_time() - begun
         rows = run.trials().head(trials)
@@ -160,10 +199,12 @@ def search_landscape(family: str, sampler: str, seed: int, trials: int) -> dict[
 
         evaluated = evaluated_by_botorch(drawn, seed, trials)
     else:
-        with tempfile.TemporaryDirectory() as folder:
+        effects = drawn.expected(sampler, seed) if sampler in EXPECTING else {}
+        with tempfile.TemporaryDirectory() as folder, told(effects):
             run = nb.search(
-                drawn.space, backbone=BACKBONE, evaluate=drawn.evaluate, objectives=drawn.directions,
-                constraints=list(drawn.bounds), sampler=sampler, seed=seed, trials=trials, seeds=1, out=folder,
+                drawn.space, backbone=BACKBONE, evaluate=drawn.evaluate, known=drawn.known, objectives=drawn.directions,
+                constraints=list(drawn.bounds), sampler="auto" if effects else sampler, seed=seed, trials=trials,
+                seeds=1, atlas=bool(effects), out=folder,
             )  # fmt: skip
             evaluated = [drawn.index(json.loads(text)) for text in run.trials().head(trials)["plan"]]
     spent = time.process_time() - begun
@@ -358,6 +399,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/samplers"))
     parser.add_argument("--json", type=Path, help="file for the figures of the tables")
     parser.add_argument("--resample", action="store_true", help="another table for each seed")
+    parser.add_argument("--atlas", default="", help="rows of an atlas, for the sampler `atlas`")
+    parser.add_argument("--leave-out", default="host,data", help="what the rows for a table do not share with it")
     parser.add_argument("--speed", action="store_true", help="time proposals instead")
     parser.add_argument("--rounds", type=int, default=20, help="proposals that --speed times")
     parser.add_argument("--evaluations", type=int, default=500, help="evaluations before the proposals of --speed")
@@ -371,8 +414,9 @@ def main() -> None:
     samplers, frames = given.samplers.split(","), []
     for file in given.tables:
         of_seed = {seed: resampled(file, seed, given.out) if given.resample else file for seed in seeds}
-        asked = [(of_seed[seed], sampler, seed, given.trials) for sampler in samplers for seed in seeds]
-        frames.append(compare_on(Path(file).stem, asked, search, given))
+        more = given.trials, given.atlas, given.leave_out
+        of_table = [(of_seed[seed], sampler, seed, *more) for sampler in samplers for seed in seeds]
+        frames.append(compare_on(Path(file).stem, of_table, search, given))
     for family in families:
         asked = [(family, sampler, seed, given.trials) for sampler in samplers for seed in seeds]
         frames.append(compare_on(family, asked, search_landscape, given))

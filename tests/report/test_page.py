@@ -275,7 +275,8 @@ def test_the_command_gives_every_setting_back(monkeypatch):
     changed = {
         "backbone": "test_vit", "task": "csv:a b.csv", "trials": 7, "objectives": {"mse": "", "params": ""},
         "learn": "moco",
-        "constraints": ("params<=1.1x", "macs<=2x"), "sampler": "tpe", "seed": 5, "seeds": 2, "refine": 4,
+        "constraints": ("params<=1.1x", "macs<=2x"), "atlas": True, "sampler": "tpe",
+        "seed": 5, "seeds": 2, "refine": 4,
         "until": "first", "size": 48, "lookback": 48, "horizon": 12, "fill": "linear", "covariates": True,
         "groups": "g.csv", "dates": "dayfirst", "series": ("a", "b"), "target": "a",
             "head": "fcn", "neck": "fpn", "ignore": 11, "scale": 3,

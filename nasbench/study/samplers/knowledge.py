@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nasbench.evidence.atlas_prior import Expected
 from nasbench.library.expression import NONE
 from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS, Constraint
@@ -19,6 +20,7 @@ from nasbench.study.evaluators.asked import KnownError
 from nasbench.study.evaluators.base import Evaluator
 from nasbench.study.samplers.features import MAX_REMEMBERED, Features
 from nasbench.study.samplers.gaussian import Hyper
+from nasbench.study.samplers.leaning import Leaning
 from nasbench.study.samplers.scales import Scale
 from nasbench.study.samplers.seeding import initial_plans, singles
 
@@ -106,6 +108,7 @@ class Knowledge:
         seed: The study's seed.
         bounds: The constraints of the search.
         repeats: Values of further trainings of plans with other seeds, by plan: one mapping from name to value each.
+        expected: The effect that is expected of each module on the metric, by name. Empty if nothing is expected.
     """
 
     space: ResolvedSpace
@@ -115,12 +118,20 @@ class Knowledge:
     seed: int = 0
     bounds: Sequence[Constraint] = ()
     repeats: Mapping[Plan, Sequence[Mapping[str, Any]]] = field(default_factory=dict, repr=False)
+    expected: Mapping[str, Expected] = field(default_factory=dict, repr=False)
     hypers: dict[Any, Hyper] = field(default_factory=dict, repr=False)
     _plans: dict[tuple[str, ...], Plan] = field(default_factory=dict, repr=False)
     _facts: dict[Plan, _Facts | None] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, space: ResolvedSpace, directions: Mapping[str, str], evaluator: Evaluator, seed: int) -> Knowledge:
+    def of(
+        cls,
+        space: ResolvedSpace,
+        directions: Mapping[str, str],
+        evaluator: Evaluator,
+        seed: int,
+        expected: Mapping[str, Expected] | None = None,
+    ) -> Knowledge:
         """Return the knowledge of an evaluator about the plans of a space.
 
         Args:
@@ -128,6 +139,7 @@ class Knowledge:
             directions: The objectives, each to "maximize" or "minimize".
             evaluator: The evaluator of the plans.
             seed: The study's seed.
+            expected: The effect that is expected of each module, by name.
         """
         known = known_before(evaluator)
         bare = known(Plan({})) or {}
@@ -137,7 +149,7 @@ class Knowledge:
         def breaks(row: Mapping[str, Any]) -> bool:
             return any(bound.name in row and not bound.holds(row[bound.name], bare) for bound in bounds)
 
-        return cls(space, directions, known, breaks, seed, tuple(evaluator.constraints))
+        return cls(space, directions, known, breaks, seed, tuple(evaluator.constraints), expected=expected or {})
 
     def first_plans(self) -> list[Plan]:
         """Return the plans with which a study begins. If the space is a list of plans, these are all of them.
@@ -259,6 +271,19 @@ class Knowledge:
     def features(self) -> Features:
         """The features of plans."""
         return Features(self.space, self.sample, self.costs)
+
+    @cached_property
+    def leaning(self) -> Leaning | None:
+        """How to lean on the expected effects of modules. None if nothing is expected of the modules of the space."""
+        if not self.expected:
+            return None
+        leaning = Leaning(self.expected, self.sample)
+        return leaning if leaning.start > 0.0 else None
+
+    @cached_property
+    def metric(self) -> str | None:
+        """The first objective that is no cost. None if all are costs."""
+        return next((name for name in self.directions if name not in COSTS), None)
 
     # -- objectives --------------------------------------------------------------------------------------------
 

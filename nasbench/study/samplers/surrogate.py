@@ -80,6 +80,7 @@ class Surrogate:
         self._longest = float(self._readings.epochs.max(initial=0.0))
         self._timed = len(np.unique(self._readings.epochs)) > 1
         self._points: dict[Any, Points] = {}
+        self._slopes: dict[int, float] = {}  # of the metric on what is expected of a plan, in units of the value
         self.models = {column: self._fitted(column) for column in self._modelled}
         self.success = self._success_model()
         self.front = self._front()
@@ -111,7 +112,7 @@ class Surrogate:
         mean = self._exact(plans)
         for column in self._modelled:
             if column < len(self._known):
-                mean[:, column] = self.models[column].mean(blocks)
+                mean[:, column] = self.models[column].mean(blocks) + self._trend(column, plans)
                 for row, value in self._known_of(column, plans):
                     mean[row, column] = value
         return mean
@@ -137,6 +138,7 @@ class Surrogate:
     def _value(self, column: int, plans: Sequence[Plan], blocks: Blocks) -> tuple[FloatArray, FloatArray]:
         """Return means and standard deviations of a modelled value. Where a plan's value is known, it is used."""
         mean, deviation = self.models[column].predict(blocks)
+        mean = mean + self._trend(column, plans)
         for row, value in self._known_of(column, plans):
             mean[row], deviation[row] = value, 0.0
         return mean, deviation
@@ -198,7 +200,19 @@ class Surrogate:
             float((counts - 1).sum()) if linear else 0.0,
         )
         plans = [self._readings.plans[i] for i in there.tolist()]
+        if name == self._knowledge.metric and self._knowledge.leaning is not None:
+            first = _rounded(len(plans))
+            known = limited(targets[:first])
+            self._slopes[column] = self._knowledge.leaning.slope(plans[:first], known) * float(np.std(known))
+            targets = targets - self._trend(column, plans)
         return self._learned(plans, self._readings.epochs[there], targets, repeats, limited)
+
+    def _trend(self, column: int, plans: Sequence[Plan]) -> FloatArray:
+        """Return what is expected of plans before any evaluation, on the scale of the value, `(n,)`: mostly 0."""
+        leaning = self._knowledge.leaning
+        if leaning is None or column not in self._slopes:
+            return np.zeros(len(plans))
+        return self._slopes[column] * leaning(plans)
 
     def _success_model(self) -> Gaussian | None:
         """Fit a Gaussian process to 1 for plans that succeeded and 0 for plans that failed. None if none failed."""
@@ -228,7 +242,7 @@ class Surrogate:
         """
         # Each iteration of the optimiser factorises an n x n matrix for n plans. So the hyper-parameters are those of
         # fewer plans, and of the first nine tenths at least, so that most proposals find them remembered.
-        first = len(plans) - len(plans) % max(1, len(plans) // REFITS)
+        first = _rounded(len(plans))
         fewer = np.sort(self._shuffled(first)[:MOST_OPTIMISED])
         some = replace(repeats, counts=repeats.counts[fewer])
         points, known = self._shared([plans[i] for i in fewer], epochs[fewer]), limited(targets[:first])[fewer]
@@ -281,6 +295,11 @@ class Surrogate:
         self.front = np.concatenate([self.front, self._means(pending)])
         blocks = self._blocks(pending)
         self.models = {column: model.extended(blocks, model.mean(blocks)) for column, model in self.models.items()}
+
+
+def _rounded(count: int) -> int:
+    """Return the number of the first plans whose hyper-parameters are used: at least nine tenths of all."""
+    return count - count % max(1, count // REFITS)
 
 
 def clipped(targets: FloatArray) -> FloatArray:
