@@ -239,12 +239,14 @@ def _pairs(names: Sequence[str], runs: Sequence[Run], metric: str, direction: st
         trainings = [trainings_of(run) for run in (a, b)]
         # One noise estimate for all pairs, because plans with the same training have the same noise between seeds in
         # both runs. A training that one run imported from the other counts once.
-        noise = pooled_noise([each for recorded in trainings for each in recorded.own_trainings])
+        noise = pooled_noise([each.own.trainings for recorded in trainings for each in recorded.kept])
+        kept = [{each.plan_hash for each in recorded.kept} for recorded in trainings]
         by_hash = [{each.plan_hash: each for each in recorded.all_plans} for recorded in trainings]
         for what, left, right in chosen:
             before, after = by_hash[0][left], by_hash[1][right]
             try:
-                pair = compare_pair(after.trainings, before.trainings, noise)
+                shared = noise if left in kept[0] and right in kept[1] else None
+                pair = compare_pair(after.trainings, before.trainings, shared)
             except ValueError:
                 notes.append(f"{first} and {second}, {what}: they have different numbers of validation items")
                 continue

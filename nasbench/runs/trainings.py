@@ -115,9 +115,11 @@ class RunTrainings:
         return self.plans if self.bare is None else (self.bare, *self.plans)
 
     @property
-    def own_trainings(self) -> list[Trainings]:
-        """The trainings of the bare backbone and of all plans, without imported trainings."""
-        return [plan.own.trainings for plan in self.all_plans]
+    def kept(self) -> tuple[PlanTrainings, ...]:
+        """The bare backbone, if it has a training, and the plans that are not left out (`Standing.left_out`)."""
+        if self.bare is None:
+            return self.plans
+        return (self.bare, *(plan for plan, out in zip(self.plans, self.standing.left_out, strict=True) if not out))
 
     @cached_property
     def noise(self) -> Noise:
@@ -136,9 +138,7 @@ class RunTrainings:
     @cached_property
     def noise_with_controls(self) -> Noise:
         """The noise, pooled over the controls too. The comparison of plans with their controls uses it."""
-        kept = [plan for plan, out in zip(self.plans, self.standing.left_out, strict=True) if not out]
-        bare = () if self.bare is None else (self.bare,)
-        return pooled_noise(self._own((*bare, *kept, *self.controls.values())), earlier=self.earlier)
+        return pooled_noise(self._own((*self.kept, *self.controls.values())), earlier=self.earlier)
 
     def _own(self, plans: Iterable[PlanTrainings]) -> list[Trainings]:
         # Imported trainings are part of the noise of an earlier run, and must not count twice.
