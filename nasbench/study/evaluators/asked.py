@@ -16,6 +16,7 @@ from typing import Any
 from nasbench.errors import EvaluationError, nearest
 from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS, Constraint
+from nasbench.runs.columns import metric_name_fault
 from nasbench.runs.evaluation import Items, describe_error
 from nasbench.study.evaluators.base import Evaluator, Findings, Request
 from nasbench.text import clean
@@ -43,7 +44,7 @@ KnownFunction = Callable[..., Mapping[str, Any]]
 
 
 class KnownError(EvaluationError):
-    """A user's function `known` failed for a plan, or returned something else than finite numbers by name."""
+    """A user's function `known` failed for a plan, or returned something else than finite numbers by usable names."""
 
 
 _ITEMS = "items"
@@ -186,6 +187,8 @@ def _told_by(function: KnownFunction, plan: Plan) -> dict[str, float]:
     values = {str(name): _number(name, value, "known") for name, value in answer.items()}
     if bad := [name for name, value in values.items() if not math.isfinite(value)]:
         raise EvaluationError(f"known returned values that are not finite: {', '.join(bad)}")
+    if fault := metric_name_fault(values):
+        raise EvaluationError(f"known: {fault}")
     return values
 
 
