@@ -85,6 +85,18 @@ def test_a_rejected_plan_is_fitted_and_not_on_the_front():
     assert len(Surrogate(knowledge, history).front) == 2
 
 
+def test_a_failed_plan_that_returned_every_objective_has_failed():
+    """Its other metric was infinite, so its objectives were recorded. They are data, but the evaluation failed."""
+    rows = [
+        ({}, "complete", {"accuracy": 0.5, "macs": 10.0}),
+        ({"stage1": "se"}, "failed", {"accuracy": 0.6, "macs": 9}),
+    ]
+    history = history_of(Knowledge(resolved(3), WANTED), rows)
+    assert [succeeded for _, succeeded in history.outcomes] == [True, False]
+    assert list(history.plans) == [BARE]
+    assert history.readings.values[:, 0].tolist() == [0.5, 0.6]
+
+
 def test_a_plan_that_broke_its_bound_before_its_training_has_not_failed():
     knowledge = Knowledge(resolved(3), WANTED, bounds=[parse_constraint("naswot>=5", ["naswot"])])
     rows = [
