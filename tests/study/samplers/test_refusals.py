@@ -379,6 +379,17 @@ def test_plans_for_which_known_fails_are_evaluated_if_no_other_is_left(tmp_path)
     assert asked["state"].tolist() == ["complete", "failed"]
 
 
+def test_a_large_space_for_which_known_always_fails_says_why(tmp_path):
+    told = []
+    run = search(
+        tmp_path / "r", known=lambda plan: {"macs": 1 / 0 if plan else 10.0}, report=False,
+        on_event=lambda event: told.append(event.message),
+    )  # fmt: skip
+    assert run.trials()["state"].tolist() == ["complete"]
+    assert "that were drawn can be evaluated and keeps" in told[-1]
+    assert ": known raised ZeroDivisionError: division by zero)" in told[-1]
+
+
 def test_a_value_is_exact_where_it_is_known_and_modelled_elsewhere():
     def known(plan):
         return {"macs": 10.0 + len(plan)} if "cbam" not in plan.text else {}
