@@ -19,6 +19,7 @@ NasbenchError                  3   base of all errors below, which have its exit
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -193,7 +194,7 @@ class EvaluationError(NasbenchError):
 
     Args:
         reason: One line for the `reason` column.
-        kind: One of the words "nan", "out_of_memory", "exception", "timeout", "constraint", "collapsed".
+        kind: One of the words "nan", "inf", "out_of_memory", "exception", "timeout", "constraint", "collapsed".
     """
 
     def __init__(self, reason: str, kind: str = "exception") -> None:
@@ -202,6 +203,11 @@ class EvaluationError(NasbenchError):
 
     def __reduce__(self) -> tuple:
         return type(self), (self.reason, self.kind)
+
+
+def kind_of_number(*values: float) -> str:
+    """Return the kind of an `EvaluationError` about values that are not finite: "nan" if one is NaN, else "inf"."""
+    return "nan" if any(math.isnan(value) for value in values) else "inf"
 
 
 _NO_MEMORY = (

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from nasbench.errors import InputError, SpaceError, UnknownNameError
 
-__all__ = ["COSTS", "PROXY_NAMES", "RETEST", "Constraint", "Direction", "directions", "parse_constraint"]
+__all__ = [
+    "COSTS",
+    "PROXY_NAMES",
+    "RETEST",
+    "Constraint",
+    "Direction",
+    "directions",
+    "parse_constraint",
+    "trained_constraint",
+]
 
 Direction = str
 """`"maximize"` or `"minimize"`."""
@@ -115,7 +125,7 @@ class Constraint:
         return f"{self.name}{self.operator}{self.bound:g}{'x' if self.relative else ''}"
 
 
-def parse_constraint(text: str, known: Iterable[str] | None = COSTS) -> Constraint:
+def parse_constraint(text: str, known: Iterable[str] | None = None) -> Constraint:
     """Parse a constraint such as `params<=1.1x` (relative to the bare backbone) or `macs<5e8`.
 
     Args:
@@ -123,20 +133,38 @@ def parse_constraint(text: str, known: Iterable[str] | None = COSTS) -> Constrai
         known: The names that can have a bound. None for any name, where a function returns the values.
 
     Raises:
-        SpaceError: If the text is malformed, or if no plan can satisfy it because a cost is never negative.
+        SpaceError: If the text is malformed, or its number is infinite, or a factor is not above 0.
         UnknownNameError: If the name in the text is not one of `known`.
     """
     match = _CONSTRAINT.match(text)
+    name, operator, number, relative = match.groups() if match else ("", "", "", "")
     try:
-        name, operator, number, relative = match.groups() if match else ("", "", "", "")
         # `float` raises for "", and for texts such as 1.2.3, which match the pattern but are not numbers.
         bound = float(number)
     except ValueError:
+        bound = math.inf
+    if not math.isfinite(bound):  # 1e400 is too large for a number, and would be no bound at all
         raise SpaceError(
-            f"malformed constraint {text!r}; write NAME<=NUMBER or, relative to the bare backbone, NAME<=NUMBERx"
-        ) from None
+            f"malformed constraint {text!r}; write NAME<=NUMBER or, relative to the bare backbone, NAME<=NUMBERx, with "
+            "a finite NUMBER"
+        )
     if known is not None and name not in (known := list(known)):
         raise UnknownNameError("cost or metric", name, known)
-    if name in COSTS and operator in ("<=", "<") and bound <= 0:
-        raise SpaceError(f"constraint {text!r}: {name} is above 0 for every plan; give a bound above 0")
+    if relative and bound <= 0:
+        raise SpaceError(
+            f"constraint {text!r}: a factor of the bare backbone's value must be above 0, such as {name}{operator}1.1x"
+        )
     return Constraint(name, operator, bound, bool(relative))
+
+
+def trained_constraint(text: str, proxies: Iterable[str] = ()) -> Constraint:
+    """Parse a constraint on a cost, or on one of these zero-cost proxies, of plans that are trained.
+
+    Raises:
+        SpaceError: As `parse_constraint`, or if no plan can satisfy it, because the costs of a model are above 0.
+        UnknownNameError: If the name is another one.
+    """
+    constraint = parse_constraint(text, [*COSTS, *proxies])
+    if constraint.name in COSTS and constraint.operator in ("<=", "<") and constraint.bound <= 0:
+        raise SpaceError(f"constraint {text!r}: {constraint.name} is above 0 for every plan; give a bound above 0")
+    return constraint

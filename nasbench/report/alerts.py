@@ -12,6 +12,7 @@ from nasbench.library.plan import BARE
 from nasbench.report.headline import busy_load
 from nasbench.report.training_state import data_wait
 from nasbench.runs.damage import damage_of, missing_of
+from nasbench.runs.evaluation import STOPPED
 from nasbench.runs.run import Run
 from nasbench.runs.trainings import RunTrainings
 
@@ -77,9 +78,10 @@ def _of_trials(trials: pd.DataFrame) -> Iterable[Alert]:
     if len(infinite):
         text = f"The result of {_trainings(len(infinite))} was NaN or infinite. A smaller learning rate may help."
         yield Alert("NaN", text, True)
-    rejected = trials[(trials["state"] == "rejected") & ~(trials["fidelity"] > 0)]["plan_hash"].nunique()
+    stopped = trials["reason"].str.startswith(STOPPED)
+    rejected = trials[(trials["state"] == "rejected") & ~stopped]["plan_hash"].nunique()
     if 2 * rejected > plans:
-        text = f"{rejected} of {plans} plans were rejected before training. A wider constraint would let more pass."
+        text = f"{rejected} of {plans} plans were rejected. A wider constraint would let more pass."
         yield Alert("rejected", text)
 
 
@@ -107,15 +109,12 @@ def _of_comparison(finalists: pd.DataFrame, recorded: RunTrainings | None) -> It
 
 
 def _of_bounds(finalists: pd.DataFrame) -> Iterable[Alert]:
-    broken = finalists[finalists["breaks"] != ""] if "breaks" in finalists else finalists[:0]
-    for row in broken.to_dict(orient="records"):
-        if row["plan"] == BARE.text:
-            told = "The bare backbone is infeasible"
-            after = "It is the reference of the comparison, but not on the front."
-        else:
-            told = f"Trial {row['number']} is infeasible on the mean of its seeds"
-            after = "It is not on the front, and no verdict makes it an answer."
-        yield Alert("infeasible", f"{told}: {row['breaks']}. {after}")
+    if "breaks" not in finalists:
+        return
+    broken = (finalists["breaks"] != "") & (finalists["plan"] != BARE.text)  # the headline tells it of the bare one
+    for row in finalists[broken].to_dict(orient="records"):
+        told = f"Trial {row['number']} is infeasible on the mean of its seeds: {row['breaks']}."
+        yield Alert("infeasible", f"{told} It is not on the front, and no verdict makes it an answer.")
 
 
 def _of_costs(run: Run, finalists: pd.DataFrame) -> Iterable[Alert]:

@@ -17,6 +17,7 @@ from nasbench.report.formatting import (
     what_would_decide,
 )
 from nasbench.report.tables import Cell, Column, Row, Table, number_cell, plan_cell, verdict_cell
+from nasbench.runs.evaluation import STOPPED
 from nasbench.runs.run import Run
 
 __all__ = ["STANDING", "front_table", "plans_table"]
@@ -158,7 +159,7 @@ def _standing(row: Mapping[Hashable, Any]) -> str:
         if row["plan"] == BARE.text:
             return ", ".join(filter(None, ("bare", of_front)))
         return of_front or ("compared" if row["seeds"] > 1 else _ONE_SEED)
-    return "stopped early" if row["state"] == "rejected" and row["fidelity"] > 0 else str(row["state"])
+    return "stopped early" if str(row["reason"]).startswith(STOPPED) else str(row["state"])
 
 
 _ONE_SEED = "one seed"

@@ -274,12 +274,12 @@ def _counts(evaluated: str, finalists: pd.DataFrame) -> str:
 
 
 def _infeasible(finalists: pd.DataFrame) -> Iterable[str]:
-    """Yield what breaks a bound, if anything does. The alerts say which values it has."""
+    """Yield what breaks a bound, if anything does. Of plans, the alerts say which values they have."""
     if "breaks" not in finalists:
         return
     broken = finalists[finalists["breaks"] != ""]
-    if (broken["plan"] == BARE.text).any():
-        yield "The bare backbone is infeasible: it breaks a bound and is only the reference."
+    for breaks in broken[broken["plan"] == BARE.text]["breaks"]:
+        yield f"The bare backbone is infeasible and only the reference: {breaks}."
     if plans := int((broken["plan"] != BARE.text).sum()):
         are = "plan is" if plans == 1 else "plans are"
         yield f"{plans} {are} infeasible: the mean of {'its' if plans == 1 else 'their'} seeds breaks a bound."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -23,6 +23,7 @@ from nasbench.report.reasons import grouped
 from nasbench.report.tables import Cell, Column, Row, Table, number_cell, plan_cell
 from nasbench.report.training_state import data_wait
 from nasbench.runs.command_line import command_words
+from nasbench.runs.evaluation import STOPPED, Evaluation
 from nasbench.runs.refinement import has_given_plans
 from nasbench.runs.run import Run
 from nasbench.runs.trainings import trainings_of
@@ -248,21 +249,42 @@ def _naive_table(run: Run, naive: Mapping[str, Mapping[str, float]]) -> Table | 
 
 def _trouble_tables(run: Run) -> Iterable[Table]:
     """Yield the reasons why plans were rejected, were stopped early and failed, grouped."""
-    trials = run.trials()
-    rejected, trained = trials["state"] == "rejected", trials["fidelity"] > 0
-    groups = {
-        "Rejected before training": trials[rejected & ~trained],
-        "Stopped early: successive halving": trials[rejected & trained],
-        "Failed": trials[trials["state"] == "failed"],
-    }
+    groups: dict[str, list[tuple[int, str]]] = {title: [] for title in _TROUBLES}
+    for one in run.evaluations():
+        if not one.is_complete:
+            assert one.number is not None
+            groups[_trouble(one, run.config.get("known", ()))].append((one.number, one.reason))
     columns = (Column("count", True), Column("reason"), Column("trials"))
     for title, of_group in groups.items():
         rows = tuple(
             Row((number_cell(str(group.count), group.count), Cell(group.reason), Cell(_numbers(group.trials))))
-            for group in grouped(zip(of_group["number"], of_group["reason"], strict=True))
+            for group in grouped(of_group)
         )
         if rows:
             yield Table(title, columns, rows, "" if len(rows) == len(of_group) else _GROUPED)
+
+
+_TROUBLES = (
+    "Rejected before evaluation",
+    "Rejected after evaluation",
+    "Stopped early: successive halving",
+    "Failed",
+)
+
+
+def _trouble(evaluation: Evaluation, known: Collection[str]) -> str:
+    """Return the one of `_TROUBLES` that an evaluation had.
+
+    Args:
+        evaluation: An evaluation that is not complete.
+        known: Names of the values that a user's function knows before an evaluation.
+    """
+    before, after, stopped, failed = _TROUBLES
+    if evaluation.state == "failed":
+        return failed
+    if evaluation.reason.startswith(STOPPED):
+        return stopped
+    return after if evaluation.metrics.keys() - set(known) else before
 
 
 _GROUPED = "Reasons that differ only in numbers are one row, with … for these numbers. The table of all plans has each."

@@ -14,7 +14,7 @@ __all__ = [
     "LATENCY_COLUMNS",
     "check_metric_names",
     "check_objective_names",
-    "column_of_that_name",
+    "metric_name_fault",
 ]
 
 BEFORE = ("number", "state", "reason", "plan", "plan_hash", "seed", "fidelity")
@@ -53,29 +53,27 @@ LONGEST_NAME = 100
 """Largest number of characters in the name of a metric, which becomes the title of a column."""
 
 
-def column_of_that_name(name: str, metrics: Iterable[str]) -> bool:
-    """Whether a metric cannot have this name, because a column of a table already has it.
-
-    Args:
-        name: The name of the metric.
-        metrics: The names of all metrics of the run.
-    """
-    return name in _TAKEN or any(name == other + ending for other in metrics for ending in _DERIVED)
-
-
 def check_metric_names(names: Iterable[str]) -> None:
     """Check that no metric has the name of a column.
 
     Raises:
         InputError: If a metric has the name of a column. The message names the metric.
     """
+    if fault := metric_name_fault(names):
+        raise InputError(fault)
+
+
+def metric_name_fault(names: Iterable[str]) -> str:
+    """Return which of the names of all metrics of a run is that of a column, and what to do. "" if none is."""
     names = list(names)
-    for name in names:
-        if column_of_that_name(name, names):
-            raise InputError(
-                f"a metric cannot be named {name!r}, because the tables of a run have a column of this name; return it "
-                f"under another name, such as {name}_value"
-            )
+    derived = {name + ending for name in names for ending in _DERIVED}
+    taken = next((name for name in names if name in _TAKEN or name in derived), None)
+    if taken is None:
+        return ""
+    return (
+        f"a metric cannot be named {taken!r}, because the tables of a run have a column of this name; return it under "
+        f"another name, such as {taken}_value"
+    )
 
 
 def check_objective_names(names: Iterable[str]) -> None:

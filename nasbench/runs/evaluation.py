@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 else:  # pydantic resolves this name at run time, and reading a record must not import NumPy
     Items = Any
 
-__all__ = ["Evaluation", "Items", "State", "at_full_budget", "describe_error"]
+__all__ = ["STOPPED", "Evaluation", "Items", "State", "at_full_budget", "describe_error"]
 
 State = Literal["complete", "rejected", "failed"]
+
+STOPPED = "stopped at"
+"""Beginning of the reason of a rejected evaluation that successive halving did not promote. No bound is broken."""
 
 
 @dataclass(frozen=True)

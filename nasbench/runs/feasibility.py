@@ -29,7 +29,7 @@ def broken_bounds(plans: Mapping[str, Sequence[Evaluation]], constraints: Iterab
     bounds: list[Constraint] = []
     for text in constraints:
         with contextlib.suppress(InputError):  # a run of an earlier version can have one that is refused today
-            bounds.append(parse_constraint(text, None))
+            bounds.append(parse_constraint(text))
     means = {key: _means(evaluations, bounds) for key, evaluations in plans.items()}
     bare = next((means[key] for key, evaluations in plans.items() if evaluations[0].is_bare), {})
     return {

@@ -20,7 +20,7 @@ from nasbench.errors import InputError, RunError
 from nasbench.evidence.reference import Reference
 from nasbench.files import read_json, read_yaml
 from nasbench.library.expression import text_hash
-from nasbench.runs.columns import LATENCY_COLUMNS, column_of_that_name
+from nasbench.runs.columns import LATENCY_COLUMNS, metric_name_fault
 from nasbench.runs.database_url import DatabaseUrl
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.folder import RunFolder
@@ -400,8 +400,8 @@ def _check_record(evaluation: Evaluation, directions: Mapping[str, str]) -> None
     plan = json.loads(evaluation.plan)
     if not isinstance(plan, dict) or not all(isinstance(expression, str) for expression in plan.values()):
         raise ValueError("its plan does not map slots to expressions")
-    if taken := [name for name in evaluation.metrics if column_of_that_name(name, evaluation.metrics)]:
-        raise ValueError(f"its metric {taken[0]} has the name of a column")
+    if fault := metric_name_fault(evaluation.metrics):
+        raise ValueError(fault)
     for name, value in (*evaluation.costs.items(), *evaluation.metrics.items(), *evaluation.proxies.items()):
         if not _NAME.match(name):
             raise ValueError(f"{name[:40]!r} is not a name of a metric or cost")

@@ -38,7 +38,7 @@ from nasbench.runs.trainings import trainings_of
 from nasbench.spaces import SlotLike
 from nasbench.study.briefing import briefing, read_lines, shown_path
 from nasbench.study.engines import Engine, Inline, make_engine
-from nasbench.study.evaluators.asked import EvaluateFunction, KnownFunction, is_same
+from nasbench.study.evaluators.asked import EvaluateFunction, KnownError, KnownFunction, is_same, known_values
 from nasbench.study.expectations import check_atlas, expectations_of, expected_of, told
 from nasbench.study.loggers.logged import LoggedTrials
 from nasbench.study.phases.controls import Controls, RetriedControls
@@ -121,7 +121,7 @@ def run_search(
             note(message)
         for message in uncopied_imports(problem.settings):
             note(message)
-        _check_known(problem, folder)
+        _check_known(problem, folder, known)
         environment = describe_environment(problem.settings)
         expected = expectations_of(problem, folder)
         run = create_run(folder.path, _config(problem, origins, expected), environment, database, task=problem.task)
@@ -240,8 +240,8 @@ def _claim_folder(folder: RunFolder) -> FileLock:
     return lock
 
 
-def _check_known(problem: Problem, folder: RunFolder) -> None:
-    """Check that `known` tells the same of the bare backbone as it did when the run to resume began.
+def _check_known(problem: Problem, folder: RunFolder, known: KnownFunction | None) -> None:
+    """Check that `known` tells the values that are recorded in the run to resume, of every complete evaluation.
 
     Raises:
         InputError: If it does not. Then the evaluations of the run and new ones could not be compared.
@@ -257,14 +257,26 @@ def _check_known(problem: Problem, folder: RunFolder) -> None:
             f"{folder.path} was made with known=, which told {', '.join(missing)}; give a known= that tells this "
             "again, or choose another --out"
         )
-    bare = next((one for one in run.evaluations() if one.is_bare and one.is_complete), None)
-    for name, value in problem.known.items():
-        recorded = value if bare is None else bare.values.get(name, value)
-        if not is_same(value, recorded):
+    if known is None:
+        return
+    recorded = {one.plan: one.values for one in reversed(run.evaluations()) if one.is_complete}
+    for text, values in reversed(recorded.items()):  # of each plan its first seed, the bare backbone first
+        plan = Plan.of(text)
+        name = "the bare backbone" if plan.is_bare else plan.typed
+        try:
+            answer = known_values(known, plan)
+        except KnownError as error:
             raise InputError(
-                f"known says that {name} of the bare backbone is {value:.6g}, but {folder.path} has {recorded:.6g}; "
-                "use the same known=, or choose another --out"
-            )
+                f"{error.reason} (for {name}, which {folder.path} has evaluated); use the same known=, or choose "
+                "another --out"
+            ) from error
+        for key, value in answer.items():
+            # a cost of an old run can be another thing than a number
+            if isinstance(earlier := values.get(key), (int, float)) and not is_same(value, earlier):
+                raise InputError(
+                    f"known says that {key} of {name} is {value:.6g}, but {folder.path} has {earlier:.6g}; use the "
+                    "same known=, or choose another --out"
+                )
 
 
 def _earlier_settings(folder: RunFolder) -> list[str]:

@@ -10,7 +10,7 @@ from nasbench.library.pretexts import SUPERVISED, check_learn
 from nasbench.library.source_names import check_defined
 from nasbench.measurement.latency.device_profile import load_device_profile
 from nasbench.measurement.latency.devices import check_device_name
-from nasbench.objectives import COSTS, PROXY_NAMES, parse_constraint
+from nasbench.objectives import COSTS, PROXY_NAMES, trained_constraint
 from nasbench.runs.settings import SearchSettings, check_training
 from nasbench.spaces import load_space
 from nasbench.study.loggers import check_loggers
@@ -99,7 +99,7 @@ def _check_names_of_training(settings: SearchSettings) -> None:
         if name not in PROXY_NAMES:
             raise UnknownNameError("zero-cost proxy", name, PROXY_NAMES)
     for constraint in settings.constraints:
-        parse_constraint(constraint, [*COSTS, *settings.proxies])
+        trained_constraint(constraint, settings.proxies)
     known = [*METRICS.get(kind, ()), *COSTS]
     # without a task, one that fits the backbone is chosen later, so the metrics of every task are allowed here
     if settings.task is None:

@@ -17,7 +17,7 @@ from nasbench.library import plugins
 from nasbench.library.expression import NONE
 from nasbench.library.plan import BARE, NECK, Plan, check_neck_is_free
 from nasbench.library.pretexts import SUPERVISED, check_learn
-from nasbench.objectives import COSTS, conventional_direction, directions, parse_constraint
+from nasbench.objectives import COSTS, conventional_direction, directions, parse_constraint, trained_constraint
 from nasbench.runs.columns import check_objective_names
 from nasbench.runs.refinement import is_refined
 from nasbench.runs.settings import SearchSettings
@@ -27,6 +27,7 @@ from nasbench.study.evaluators.asked import (
     EvaluateFunction,
     KnownError,
     KnownFunction,
+    is_same,
     known_values,
 )
 from nasbench.study.evaluators.base import Evaluator
@@ -169,7 +170,7 @@ def _asked_problem(
     known = {n: d for n in settings.objectives if (d := conventional_direction(n))}
     wanted = directions(settings.objectives, known)
     check_objective_names(wanted)
-    bounds = [parse_constraint(text, None) for text in settings.constraints]
+    bounds = [parse_constraint(text) for text in settings.constraints]
     expected = [*wanted, *(bound.name for bound in bounds if bound.name not in wanted)]
     evaluator = AskedEvaluator(evaluate, expected, bounds, _epochs_of_function(settings), known_function)
     identity = _identity(settings, space, wanted, {"evaluate": "function"})
@@ -180,15 +181,24 @@ def _known_of_bare(function: KnownFunction | None) -> dict[str, float]:
     """Return what a user's function `known` tells of the bare backbone.
 
     Raises:
-        InputError: If it raises an error, or returns something else than finite numbers by name.
+        InputError: If it raises an error, returns something else than finite numbers by name, or something else when it
+            is asked again.
     """
     try:
-        return known_values(function, BARE)
+        told, again = known_values(function, BARE), known_values(function, BARE)
     except KnownError as error:
         raise InputError(
             f"{error.reason} (for the bare backbone, whose plan is {{}}); known must return a number by name for each "
             "plan, as known=lambda plan: {'macs': 1e6 * len(plan)} does"
         ) from error
+    for name in {**told, **again}:
+        if name not in told or name not in again or not is_same(told[name], again[name]):
+            first, second = (f"{of[name]:.6g}" if name in of else "nothing" for of in (told, again))
+            raise InputError(
+                f"known told {first} as {name} of the bare backbone, and {second} when it was asked again; it must "
+                "tell the same each time, so leave out what is random or measured"
+            )
+    return told
 
 
 def _with_space(
@@ -261,7 +271,7 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
     # On a Ray cluster, evaluations run on the devices of the nodes, not on the device of this process.
     check_recipe(recipe, task, "cuda" if settings.engine == "ray" and settings.trial_gpus else device, settings.seed)
     wanted = directions(settings.objectives or [task.metric, "macs"], task.metrics)
-    bounds = [parse_constraint(text, [*COSTS, *settings.proxies]) for text in settings.constraints]
+    bounds = [trained_constraint(text, settings.proxies) for text in settings.constraints]
     settings = settings.model_copy(update={"objectives": wanted, "training": recipe.recorded(task.recipe)})
     settings = with_ending(settings, task)
     check_flow(settings.proxies, task)

@@ -17,7 +17,7 @@ from timm.utils import ModelEmaV3, random_seed
 from torch import Tensor, nn
 
 from nasbench.backbones.insertion import frozen_norms
-from nasbench.errors import EvaluationError, InputError, out_of_memory
+from nasbench.errors import EvaluationError, InputError, kind_of_number, out_of_memory
 from nasbench.ops.pretext import Progress
 from nasbench.tasks import Task, apply, item_count, map_tensors
 from nasbench.tasks.recipe import Recipe
@@ -104,8 +104,8 @@ def train(
             are validated.
 
     Raises:
-        EvaluationError: If the loss or an output is not finite (kind "nan"), or a single item does not fit into memory
-            ("out_of_memory").
+        EvaluationError: If the loss or an output is not finite (kind "nan" or "inf"), or a single item does not fit
+            into memory ("out_of_memory").
         InputError: If the recipe does not fit the task or the device.
 
     Example:
@@ -392,7 +392,9 @@ class _Loop:
 
     def _check_finite(self, total: Tensor, epoch: int) -> None:
         if not bool(total.isfinite()):
-            raise EvaluationError(f"the training loss became {float(total)} in epoch {epoch}", kind="nan")
+            raise EvaluationError(
+                f"the training loss became {float(total)} in epoch {epoch}", kind=kind_of_number(float(total))
+            )
 
     def _validates(self, epoch: int) -> bool:
         every = self.recipe.validate_every or (1 if self.recipe.patience else 0)

@@ -123,7 +123,7 @@ def test_a_choice_in_capitals_finds_the_choice(model, name, choice, tmp_path):
         ("x: 1\n\ty: 1", "line 2, column 1: found character"),
         ("plans: {}", "nothing to compare"),
         ("device: cpu:3", "no device named 'cpu:3'; did you mean 'cpu'"),
-        ("constraints: [params<=0x]", "params is above 0 for every plan"),
+        ("constraints: [params<=0x]", "a factor of the bare backbone's value must be above 0"),
         ("constraints: [params<=-1]", "params is above 0 for every plan"),
         ("training: {trial: 3}", "write `trials: 3`"),
         ("trial: 3", "did you mean 'trials'"),

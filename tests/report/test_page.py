@@ -137,11 +137,30 @@ def test_tables_hold_the_front_and_every_failure(run):
     assert standing["on the front"] + standing["compared"] == len(finalists) - 1
     known = [row.cells[0].value for row in every.rows if row.cells[0].value is not None]
     assert known == sorted(known, reverse=True)
-    for title, state in (("Failed", "failed"), ("Rejected before training", "rejected")):
+    for title, state in (("Failed", "failed"), ("Rejected after evaluation", "rejected")):
         assert sum(map(int, tables[title].texts("count"))) == (rows["state"] == state).sum()
     assert tables["Failed"].texts("reason") == [f"ValueError: {EVIL}"]  # one row, because the reasons are equal
     assert sum(row.bare for row in page.front.rows) == sum(row.bare for row in every.rows) == 1
-    assert "Stopped early: successive halving" not in tables  # none was
+    # the constraint is on a returned value, so no plan was rejected before it was evaluated
+    assert not {"Rejected before evaluation", "Stopped early: successive halving"} & tables.keys()
+
+
+def test_a_rejection_is_told_by_whether_the_plan_was_evaluated(tmp_path):
+    """Known macs reject unasked, a returned heat after the call."""
+    given = nb.search(
+        plans=["stage1=se", "stage2=se", "stage1=eca"], backbone="test_resnet", seeds=1, report=False,
+        objectives={"accuracy": "maximize"}, constraints=["macs<=15", "heat<=1"], out=tmp_path / "r",
+        known=lambda plan: {"macs": 20.0 if "stage2" in plan else 10.0},
+        evaluate=lambda plan: {"accuracy": 0.5, "heat": 2.0 if "eca" in plan.values() else 1.0},
+    )  # fmt: skip
+    page = page_of(given, {}, {})
+    tables = {table.title: table for table in page.tables}
+    assert tables["Rejected before evaluation"].texts("reason") == ["macs 20 breaks macs<=15 (limit 15)"]
+    assert tables["Rejected after evaluation"].texts("reason") == ["heat 2 breaks heat<=1 (limit 1)"]
+    every = tables["All plans"]
+    assert sorted(every.texts(every.filter))[-2:] == ["rejected", "rejected"]
+    assert not [alert for alert in page.alerts if alert.label == "rejected"]  # 2 of 4 are not most
+    assert "Stopped early: successive halving" not in tables
 
 
 def test_the_bare_backbone_alone(tmp_path):

@@ -537,16 +537,32 @@ def test_an_objective_with_the_name_of_a_column_is_refused_before_the_search(tmp
 
 
 @pytest.mark.parametrize("name", ["number", "probability", "accuracy_low"])
-def test_another_metric_with_such_a_name_ends_the_search_and_loses_nothing(tmp_path, name):
-    def later(plan):
-        return score(plan) | ({name: 1.0} if len(plan) > 0 else {})
+def test_another_metric_with_such_a_name_fails_its_trial_alone(tmp_path, name):
+    """Before, one such plan ended the search, and again each time that it was resumed."""
 
-    options = {"out": tmp_path / "r", "trials": 3, "sampler": "random", "objectives": OBJECTIVES}
-    with pytest.raises(InputError, match=f"a metric cannot be named '{name}'"):
-        nb.search("tiny", evaluate=later, **options)
-    assert load_run(tmp_path / "r").trials()["state"].tolist() == ["complete"]
-    run = nb.search("tiny", evaluate=score, **options)
-    assert run.trials()["number"].tolist() == [0, 1, 2]
+    def later(plan):
+        return score(plan) | ({name: 1.0} if "stage2" in plan else {})
+
+    told = f"its result cannot be recorded: a metric cannot be named '{name}', because"
+    options = {"trials": 6, "sampler": "random", "objectives": OBJECTIVES, "seeds": 1, "report": False}
+    rows = nb.search("tiny", evaluate=later, out=tmp_path / "r", **options).trials()
+    bad = rows["plan"].str.contains("stage2")
+    assert rows["state"].tolist() == ["failed" if one else "complete" for one in bad]
+    assert 0 < bad.sum() < 5
+    assert rows["reason"][bad].str.startswith(told).all()
+    with pytest.raises(InputError, match=f"the bare backbone itself failed.* {told}"):
+        nb.search("tiny", evaluate=lambda plan: score(plan) | {name: 1.0}, out=tmp_path / "s", **options)
+    assert nb.search("tiny", evaluate=score, out=tmp_path / "s", **options).trials()["state"].iloc[0] == "complete"
+
+
+def test_a_value_that_known_tells_under_such_a_name_fails_its_plan_alone(tmp_path):
+    options = {"evaluate": score, "plans": ["stage1=se", "stage2=eca"], "objectives": OBJECTIVES, "report": False}
+    told = "known: a metric cannot be named 'state'"
+    rows = nb.search(known=lambda plan: {"state": 1.0} if "stage2" in plan else {}, out=tmp_path / "r", **options)
+    assert rows.trials()["state"].tolist() == ["complete", "complete", "failed"]
+    assert told in rows.trials()["reason"].iloc[2]
+    with pytest.raises(InputError, match=f"^{told}.*for the bare backbone"):
+        nb.search(known=lambda plan: {"state": 1.0}, out=tmp_path / "s", **options)
 
 
 def test_every_column_is_a_name_that_a_metric_cannot_have(folder):

@@ -3,7 +3,7 @@ from pydantic import ValidationError
 
 from nasbench import cli
 from nasbench.errors import InputError, SpaceError, UnknownNameError
-from nasbench.objectives import conventional_direction, directions, parse_constraint
+from nasbench.objectives import conventional_direction, directions, parse_constraint, trained_constraint
 from nasbench.runs.command_line import command_words, merged
 from nasbench.runs.settings import (
     SAMPLERS,
@@ -165,11 +165,23 @@ def test_constraints_by_hand():
     absolute = parse_constraint("macs<5e8")
     assert not absolute.holds(5e8, {})
     assert parse_constraint("accuracy>=0.9", ["accuracy"]).holds(0.9, {})
-    for wrong in ("params", "params<=", "params<=x", "1<params", "params==3", "params<=1..2"):
+    for wrong in ("params", "params<=", "params<=x", "1<params", "params==3", "params<=1..2", "lat<=1e400", "lat<=inf"):
         with pytest.raises(SpaceError, match="malformed"):
             parse_constraint(wrong)
+    for wrong in ("lat<=-1x", "lat>=0x"):
+        with pytest.raises(SpaceError, match=r"a factor .* must be above 0, such as lat.=1\.1x"):
+            parse_constraint(wrong)
     with pytest.raises(UnknownNameError, match="'params'"):
-        parse_constraint("parms<=3")
+        trained_constraint("parms<=3")
+
+
+def test_only_the_costs_of_trained_models_are_above_0():
+    """A function can return macs of 0 or below, for example relative ones."""
+    for bound in ("macs<=0", "macs<0", "macs<=-2"):
+        assert parse_constraint(bound).holds(-3.0, {})
+        with pytest.raises(SpaceError, match="macs is above 0 for every plan"):
+            trained_constraint(bound)
+    assert trained_constraint("naswot<=0", ["naswot"]).holds(-1.0, {})
 
 
 @pytest.mark.parametrize("given", ["trials: true", "time_s: true", "latency_s: false", "training: {epochs: true}"])

@@ -258,6 +258,10 @@ class TestFailures:
         with pytest.raises(EvaluationError, match="training loss became nan in epoch 1") as caught:
             train(network(), task, Recipe(epochs=2, batch_size=8))
         assert caught.value.kind == "nan"
+        task.loss = lambda model, outputs, targets: 0 * outputs.sum() + math.inf
+        with pytest.raises(EvaluationError, match="training loss became inf in epoch 1") as caught:
+            train(network(), task, Recipe(epochs=2, batch_size=8))
+        assert caught.value.kind == "inf"
 
     def test_divergence_ends_long_before_the_epoch_does(self):
         steps = []

@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nasbench.errors import EvaluationError, nearest
+from nasbench.errors import EvaluationError, kind_of_number, nearest
 from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS, Constraint
+from nasbench.runs.columns import metric_name_fault
 from nasbench.runs.evaluation import Items, describe_error
 from nasbench.study.evaluators.base import Evaluator, Findings, Request
 from nasbench.text import clean
@@ -43,7 +44,7 @@ KnownFunction = Callable[..., Mapping[str, Any]]
 
 
 class KnownError(EvaluationError):
-    """A user's function `known` failed for a plan, or returned something else than finite numbers by name."""
+    """A user's function `known` failed for a plan, or returned something else than finite numbers by usable names."""
 
 
 _ITEMS = "items"
@@ -110,27 +111,30 @@ class AskedEvaluator(Evaluator):
         self.check_bounds(known, request, findings, varies=False)
         # The canonical text of a plan is JSON. It is parsed without importing any module, so torch is not needed.
         answer = self.function(json.loads(request.plan), **options)
-        metrics = self._checked(answer, known)
+        findings.fidelity = options.get("epochs", 0)
+        metrics = self._checked(answer, known, findings)
         if answer.get(_ITEMS) is not None:
             findings.items = self._checked_items(answer[_ITEMS], metrics)
         findings.metrics = metrics
-        findings.fidelity = options.get("epochs", 0)
         # A metric after a shorter training says little about that after the full budget. A cost does not change.
         short = self.full_epochs is not None and options.get("epochs", self.full_epochs) < self.full_epochs
         new = {name: value for name, value in metrics.items() if name not in known and (name in COSTS or not short)}
         self.check_bounds(new, request, findings)
 
-    def _checked(self, answer: Mapping[str, Any], known: Mapping[str, float]) -> dict[str, float]:
-        """Return the metrics of an answer and the values that are known before. Both must agree."""
+    def _checked(self, answer: Mapping[str, Any], known: Mapping[str, float], findings: Findings) -> dict[str, float]:
+        """Return the metrics of an answer and the values that are known before. Both must agree.
+
+        If a metric is not finite, the others are kept in the findings.
+        """
         if not isinstance(answer, Mapping):
             raise EvaluationError(f"evaluate returned {type(answer).__name__}, not a mapping of metric to number")
         missing = [name for name in self.expected if name not in answer and name not in known]
         if missing:
             raise EvaluationError(self._missing(missing, [*map(str, answer), *known]))
         metrics = {str(name): _number(name, value, "evaluate") for name, value in answer.items() if name != _ITEMS}
-        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
-        if bad:
-            raise EvaluationError(f"{', '.join(bad)} is not finite", kind="nan")
+        if bad := {name: value for name, value in metrics.items() if not math.isfinite(value)}:
+            findings.metrics = {name: value for name, value in {**known, **metrics}.items() if name not in bad}
+            raise EvaluationError(f"{', '.join(bad)} is not finite", kind=kind_of_number(*bad.values()))
         check_known(known, metrics)
         return {**known, **metrics}
 
@@ -156,7 +160,7 @@ class AskedEvaluator(Evaluator):
         if items.ndim != 1 or not items.size:
             raise EvaluationError(f"evaluate returned items of shape {items.shape}; each item needs one number")
         if not np.isfinite(items).all():
-            raise EvaluationError("an item is not finite", kind="nan")
+            raise EvaluationError("an item is not finite", kind=kind_of_number(*items))
         mean = float(items.mean())
         if abs(mean - metrics[name]) > _AGREEMENT * float(np.abs(items).mean()):
             raise EvaluationError(f"the mean of the items is {mean:.6g}, but {name} is {metrics[name]:.6g}")
@@ -186,6 +190,8 @@ def _told_by(function: KnownFunction, plan: Plan) -> dict[str, float]:
     values = {str(name): _number(name, value, "known") for name, value in answer.items()}
     if bad := [name for name, value in values.items() if not math.isfinite(value)]:
         raise EvaluationError(f"known returned values that are not finite: {', '.join(bad)}")
+    if fault := metric_name_fault(values):
+        raise EvaluationError(f"known: {fault}")
     return values
 
 

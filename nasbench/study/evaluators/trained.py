@@ -22,7 +22,7 @@ from safetensors.torch import save_model  # unlike `save_file`, it can store a t
 from torch import Tensor, nn
 
 from nasbench.backbones.insertion import plugins_of
-from nasbench.errors import EvaluationError, InputError
+from nasbench.errors import EvaluationError, InputError, kind_of_number
 from nasbench.library.plan import BARE, Plan
 from nasbench.measurement import costs
 from nasbench.measurement.costs.plan_costs import PlanCosts
@@ -141,7 +141,7 @@ class TrainedEvaluator(Evaluator):
             self._train(model, request, findings)
         except EvaluationError as error:
             try:
-                who = self._not_finite(plan, request.seed) if error.kind == "nan" else ""
+                who = self._not_finite(plan, request.seed) if error.kind in ("nan", "inf") else ""
             except Exception:  # the reason of the failure counts, and not that of a second look
                 who = ""
             if not who:
@@ -187,11 +187,12 @@ class TrainedEvaluator(Evaluator):
                     pace.step(steps)
 
             result = train(model, self.task, recipe, seed=request.seed, device=self.device, on_step=on_step)
-        bad = [name for name, value in result.metrics.items() if not math.isfinite(value)]
-        if bad:
-            raise EvaluationError(f"{', '.join(bad)} is not finite after training", kind="nan")
-        findings.metrics, findings.items, findings.history = result.metrics, result.per_item, list(result.history)
+        bad = {name: value for name, value in result.metrics.items() if not math.isfinite(value)}
+        findings.metrics = {name: value for name, value in result.metrics.items() if name not in bad}
         findings.fidelity, findings.training_s, findings.batch_parts = recipe.epochs, result.wall_s, result.batch_parts
+        if bad:
+            raise EvaluationError(f"{', '.join(bad)} is not finite after training", kind=kind_of_number(*bad.values()))
+        findings.items, findings.history = result.per_item, list(result.history)
         if request.weights:
             findings.weights = _weights_of(model, request.seed)
 

@@ -24,11 +24,11 @@ import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from nasbench.errors import InputError
+from nasbench.errors import EvaluationError, InputError
 from nasbench.evidence.pareto import non_dominated
 from nasbench.evidence.reference import reference_point
 from nasbench.library.plan import BARE, Plan
-from nasbench.runs.evaluation import Evaluation
+from nasbench.runs.evaluation import Evaluation, describe_error
 from nasbench.runs.ledger import PROMOTED, evaluation_of, is_abandoned, is_void, retried_numbers
 from nasbench.runs.run import Run
 from nasbench.runs.schema import FINALISTS, SEARCH
@@ -89,7 +89,7 @@ class Exploration(Phase):
         self.seen: dict[str, FrozenTrial | None] = {}  # plan hash -> its trial; None while it is evaluated
         self.knowledge = knowledge
         self.first = deque(knowledge.first_plans())
-        self.barren = False  # whether no further plan was found that keeps the constraints
+        self.barren: str | None = None  # why a plan was refused (or ""), once none was found that keeps the constraints
         self.unfinished: deque[FrozenTrial] = deque()  # trials whose process died, to evaluate again
         self.front: dict[int, Sequence[float]] = {}  # trial number -> objectives, of the plans on the front
         self.failed: dict[int, FrozenTrial] = {}  # failed trials of earlier processes to try again, by number
@@ -128,10 +128,10 @@ class Exploration(Phase):
         self.run.journal.refresh_copy()
         if self.exhausted and self.done < self.settings.trials:
             self.narrate("every plan of the space was evaluated")
-        elif self.barren:
+        elif self.barren is not None:
             self.narrate(
-                f"no further plan is proposed: none of {MAX_DRAWN:,} that were drawn can be built and keeps the "
-                "constraints; a wider constraint, or another space, has more plans"
+                f"no further plan is proposed: none of {MAX_DRAWN:,} that were drawn can be evaluated and keeps the "
+                f"constraints{self.barren}; a wider constraint, or another space, has more plans"
             )
 
     # -- trials of the ledger ----------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ class Exploration(Phase):
                 # values.
                 return None
             over = self.bare is not None and (
-                self.done >= self.settings.trials or self.exhausted or self.barren or self.late
+                self.done >= self.settings.trials or self.exhausted or self.barren is not None or self.late
             )
             if (step := self.fidelity.promote(finish=over)) is not None:
                 if self.run.journal.is_shared:  # so that other drivers see that the trial is being trained
@@ -365,7 +365,12 @@ class Exploration(Phase):
         if self.knowledge.listed is not None:
             return self.claim_trial(plan, proposal)
         self.proposer.drop(proposal)
-        self.barren = True
+        try:
+            self.problem.evaluator.known(plan)
+            self.barren = ""
+        except (Exception, SystemExit) as error:  # the code of a module, or a user's function, can raise any error
+            reason = error.reason if isinstance(error, EvaluationError) else describe_error(error)
+            self.barren = f" ({plan.typed}: {reason})"
         return None
 
     def claim_trial(self, plan: Plan, proposal: FrozenTrial) -> tuple[int, Request] | None:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from nasbench.errors import InputError
 from nasbench.library.plan import Plan
+from nasbench.runs.evaluation import STOPPED
 
 __all__ = ["Ladder", "Place", "Promotion", "Reading", "places", "promotable", "starts_slowly", "stops"]
 
@@ -239,7 +240,7 @@ def _kept(count: int, ladder: Ladder, finish: bool) -> int:
 def _reason(place: Place, ladder: Ladder, rung: int, keep: int) -> str:
     few = f"fewer than {ladder.eta} plans have finished this rung"
     on = f"the best {keep} are promoted" if keep > 1 else "the best is promoted" if keep else few
-    return f"stopped at {ladder.name(rung)}: place {place.place} of {place.of}, rank {place.rank}; {on}"
+    return f"{STOPPED} {ladder.name(rung)}: place {place.place} of {place.of}, rank {place.rank}; {on}"
 
 
 def _gains(points: FloatArray, ranks: NDArray[np.int64]) -> FloatArray:

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from nasbench.library.plan import BARE, Plan
-from nasbench.runs.columns import check_metric_names
 from nasbench.runs.evaluation import Evaluation
 from nasbench.runs.run import Run
 from nasbench.runs.schema import recordable
@@ -132,13 +131,7 @@ class Phase(ABC):
         return self.settings.time_s is not None and time.monotonic() - self.began > self.settings.time_s
 
     def checked(self, evaluation: Evaluation) -> Evaluation:
-        """Return an evaluation that can be recorded. If this one cannot, return a failed evaluation that says why.
-
-        Raises:
-            InputError: If a metric has the name of a column. The trial stays open, and is evaluated again when the
-                search is resumed.
-        """
-        check_metric_names(evaluation.metrics)
+        """Return an evaluation that can be recorded. If this one cannot, return a failed evaluation that says why."""
         return recordable(self.with_equal_items(evaluation), self.problem.directions)
 
     def with_equal_items(self, evaluation: Evaluation) -> Evaluation:

@@ -70,6 +70,7 @@ class History:
         evaluated: Every evaluated plan.
         found: Every result of a trial.
         bare: Values of the bare backbone by name. Empty if it was not evaluated.
+        failed: Plans whose evaluation failed. They can have values nevertheless.
     """
 
     knowledge: Knowledge
@@ -80,6 +81,7 @@ class History:
     evaluated: Sequence[Plan]
     found: Sequence[_Reading]
     bare: Mapping[str, Any]
+    failed: Set[Plan]
 
     @cached_property
     def plans(self) -> Sequence[Plan]:
@@ -104,7 +106,8 @@ class History:
 
         Plans that are rejected because of a bound are left out, unless they have all objectives.
         """
-        return list(_outcomes(self.knowledge, self.evaluated, self.found, _full(self.found), self.bare))
+        outcomes = _outcomes(self.knowledge, self.evaluated, self.found, _full(self.found), self.bare)
+        return [(plan, succeeded and plan not in self.failed) for plan, succeeded in outcomes]
 
     @cached_property
     def seen(self) -> set[Plan]:
@@ -177,6 +180,7 @@ def read_history(knowledge: Knowledge, study: optuna.Study, trial: FrozenTrial) 
         list(trials),
         list(readings.values()),
         reference,
+        {plan for plan, one in trials.items() if one.user_attrs.get("evaluation", {}).get("state") == "failed"},
     )
 
 

@@ -16,7 +16,6 @@ from nasbench.library.expression import NONE
 from nasbench.library.plan import Plan
 from nasbench.objectives import COSTS, Constraint
 from nasbench.spaces import GivenPlans, ResolvedSpace
-from nasbench.study.evaluators.asked import KnownError
 from nasbench.study.evaluators.base import Evaluator
 from nasbench.study.samplers.features import MAX_REMEMBERED, Features
 from nasbench.study.samplers.gaussian import Hyper
@@ -56,18 +55,16 @@ def nothing_breaks(known: Mapping[str, Any]) -> bool:
 
 
 def known_before(evaluator: Evaluator) -> Callable[[Plan], Mapping[str, Any] | None]:
-    """Return a function that returns what is known of a plan before evaluation, or None if the plan cannot be built.
+    """Return a function that returns what is known of a plan before evaluation, or None if its evaluation will fail.
 
-    If a user's function `known` fails, nothing is known of the plan. Then its evaluation fails too, and records why.
+    It will fail if the plan cannot be built, or if a user's function `known` fails for it.
     """
 
     def known(plan: Plan) -> Mapping[str, Any] | None:
         try:
             return evaluator.known(plan)
-        except KnownError:
-            return {}
-        # The code of a module can raise any error. It raises the error again in the evaluation of the plan, which
-        # records it.
+        # The code of a module, or a user's function, can raise any error. It raises the error again in the evaluation
+        # of the plan, which records it.
         except (Exception, SystemExit):
             return None
 
@@ -103,7 +100,7 @@ class Knowledge:
         space: The space of the plans.
         directions: The objectives, each to "maximize" or "minimize".
         hypers: Hyper-parameters that were fitted to some data, by these data. They only save time.
-        known: Returns the exactly known values of a plan by name, or None if the plan cannot be built.
+        known: Returns the exactly known values of a plan by name, or None if its evaluation will fail.
         breaks: Returns whether the values that `known` returns break a constraint.
         seed: The study's seed.
         bounds: The constraints of the search.
@@ -175,7 +172,7 @@ class Knowledge:
                     return ""
                 tried[plan] = None
         known = [told for plan in tried if (told := self.known(plan)) is not None]
-        if not known:  # no plan can be built, which is no fault of the constraints
+        if not known:  # no plan can be evaluated, which is no fault of the constraints
             return ""
         bare = self.known(Plan({})) or {}
         none = "no plan of the space keeps" if self.listed is not None else f"none of {len(tried):,} plans keeps"
@@ -236,13 +233,13 @@ class Knowledge:
         return self._plans[key]
 
     def allowed(self, plan: Plan) -> bool:
-        """Whether a plan can probably be built and its known values break no constraint."""
+        """Whether a plan can probably be evaluated and its known values break no constraint."""
         facts = self._look(plan)
         return facts is not None and facts.allowed
 
     @cached_property
     def sample(self) -> list[Plan]:
-        """Plans drawn uniformly from those that can be built. The same for every proposal of a study."""
+        """Plans drawn uniformly from those that can be evaluated. The same for every proposal of a study."""
         return [plan for plan, known in self._drawn if known is not None]
 
     @cached_property
@@ -294,7 +291,7 @@ class Knowledge:
 
     @cached_property
     def _told(self) -> set[str]:
-        """The names whose values are known for every drawn plan that can be built."""
+        """The names whose values are known for every drawn plan that can be evaluated."""
         # only calls of `known` show which names it returns, so the names are those of a sample of plans
         tells = [set(known) for _, known in self._drawn if known is not None]
         return set.intersection(*tells) if tells else set()
@@ -357,8 +354,8 @@ class Knowledge:
         """Return the known objectives of a plan, in the order of `known_names`, on the scale of `scaled`.
 
         Args:
-            plan: Any plan. All results are nan if the plan cannot be built, and so is a value that is not known of this
-                plan.
+            plan: Any plan. All results are nan if the plan cannot be evaluated, and so is a value that is not known of
+                this plan.
         """
         facts = self._look(plan)
         return np.full(len(self.known_names), np.nan) if facts is None else facts.costs

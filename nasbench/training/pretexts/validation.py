@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nasbench.errors import EvaluationError
+from nasbench.errors import EvaluationError, kind_of_number
 from nasbench.tasks import item_count
 from nasbench.training.optimisation import autocast
 from nasbench.training.pretexts.encoder import pooled_encoder
@@ -102,5 +102,5 @@ def _pretext_loss(
         total += float(learner.validation_loss(x, known, amp)) * count
         items += count
     if not np.isfinite(total):
-        raise EvaluationError(f"the loss of {learner.name} on the {split} split is {total}", kind="nan")
+        raise EvaluationError(f"the loss of {learner.name} on the {split} split is {total}", kind=kind_of_number(total))
     return {"pretext_loss": total / items} if items else {}

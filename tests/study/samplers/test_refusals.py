@@ -85,6 +85,18 @@ def test_a_rejected_plan_is_fitted_and_not_on_the_front():
     assert len(Surrogate(knowledge, history).front) == 2
 
 
+def test_a_failed_plan_that_returned_every_objective_has_failed():
+    """Its other metric was infinite, so its objectives were recorded. They are data, but the evaluation failed."""
+    rows = [
+        ({}, "complete", {"accuracy": 0.5, "macs": 10.0}),
+        ({"stage1": "se"}, "failed", {"accuracy": 0.6, "macs": 9}),
+    ]
+    history = history_of(Knowledge(resolved(3), WANTED), rows)
+    assert [succeeded for _, succeeded in history.outcomes] == [True, False]
+    assert list(history.plans) == [BARE]
+    assert history.readings.values[:, 0].tolist() == [0.5, 0.6]
+
+
 def test_a_plan_that_broke_its_bound_before_its_training_has_not_failed():
     knowledge = Knowledge(resolved(3), WANTED, bounds=[parse_constraint("naswot>=5", ["naswot"])])
     rows = [
@@ -256,12 +268,29 @@ def test_a_run_is_resumed_with_the_same_known_values(tmp_path):
     search(**given, known=known, trials=4)
     with pytest.raises(InputError, match=r"known says that macs of the bare backbone is 1000, but .* has 10;"):
         search(**given, known=lambda plan: {"macs": 100 * score(plan)["macs"]}, trials=6)
+    # Before, it was compared at the bare backbone alone.
+    later = json.loads(nb.load_run(tmp_path / "r").trials()["plan"].iloc[2])
+    told = {**known(later), "macs": known(later)["macs"] + 1}
+    with pytest.raises(InputError, match=rf"macs of .*{next(iter(later.values()))} is {told['macs']:g}, but .* has"):
+        search(**given, known=lambda plan: told if plan == later else known(plan), trials=6)
+    with pytest.raises(InputError, match=r"known raised ZeroDivisionError.*for .*, which .* has evaluated"):
+        search(**given, known=lambda plan: 1 / 0 if plan == later else known(plan), trials=6)
+    assert len(nb.load_run(tmp_path / "r").trials()) == 4
     with pytest.raises(InputError, match=r"was made with known=, which told macs; give a known="):
         search(**given, trials=6)
     run = search(**given, known=known, trials=6)
     assert run.trials()["state"].tolist() == ["complete"] * 6
     search(tmp_path / "s", trials=4, report=False)
     assert len(search(tmp_path / "s", known=known, trials=6, report=False).trials()) == 6
+
+
+def test_known_that_tells_another_value_each_time_is_refused(tmp_path):
+    answers = iter([{"macs": 10.0}, {"macs": 11.0}, {"macs": 10.0}, {}])
+    with pytest.raises(InputError, match="told 10 as macs of the bare backbone, and 11 when it was asked again"):
+        search(tmp_path / "r", known=lambda plan: next(answers))
+    with pytest.raises(InputError, match="told 10 as macs of the bare backbone, and nothing when"):
+        search(tmp_path / "r", known=lambda plan: next(answers))
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_constraint_that_no_plan_keeps_ends_the_search_at_once(tmp_path):
@@ -319,24 +348,46 @@ def test_a_rare_plan_that_keeps_a_constraint_is_drawn():
     assert {sampler.unseen(history, random.Random(seed)) for seed in range(10)} == {rare}
 
 
-@pytest.mark.parametrize("sampler", ["auto", "random"])
-def test_plans_of_which_a_cost_is_not_known_are_searched_too(sampler, tmp_path):
-    """`known` tells macs for an even number of modules, and fails for coord_attention in stage2. Both were left out."""
+def without_price(plan):
+    """Tells macs for an even number of modules. Fails if stage2 has `se`: by nan with two modules, else by an error."""
+    if plan.get("stage2") == "se":
+        return {"macs": math.nan} if len(plan) == 2 else 1 / 0
+    return {"macs": score(plan)["macs"]} if len(plan) % 2 == 0 else {}
 
-    def known(plan):
-        if plan.get("stage2") == "coord_attention":
-            raise RuntimeError("no price")
-        return {"macs": score(plan)["macs"]} if len(plan) % 2 == 0 else {}
 
-    run = search(tmp_path / "r", known=known, sampler=sampler, trials=30, report=False)
-    rows = run.trials()
-    plans = [json.loads(text) for text in rows["plan"]]
-    raises = [plan.get("stage2") == "coord_attention" for plan in plans]
-    odd = [len(plan) % 2 == 1 and not fails for plan, fails in zip(plans, raises, strict=True)]
-    assert sum(odd) >= 5
-    assert any(raises)
-    assert rows["state"].tolist() == ["failed" if fails else "complete" for fails in raises]
-    assert set(rows["reason"][raises]) == {"exception: known raised RuntimeError: no price"}
+@pytest.mark.parametrize("sampler", ["auto", "random", "local", "grid"])
+def test_plans_for_which_known_fails_are_avoided(sampler, tmp_path):
+    """A quarter of the plans fail. Before, they were proposed and used up trials. Plans without a cost are searched."""
+    space = {"variants": ["se", "eca", "cbam"], "slots": ["stage1", "stage2", "stage3"]}
+    given = {"backbone": BACKBONE, "evaluate": score, "objectives": WANTED, "seeds": 1, "report": False}
+    run = nb.search(space, known=without_price, sampler=sampler, trials=16, out=tmp_path / "r", **given)
+    plans = [json.loads(text) for text in run.trials()["plan"]]
+    assert run.trials()["state"].tolist() == ["complete"] * 16
+    assert sum(len(plan) % 2 for plan in plans) >= 5
+
+
+def test_plans_for_which_known_fails_are_evaluated_if_no_other_is_left(tmp_path):
+    space = {"variants": ["se", "eca"], "slots": ["stage2", "stage3"]}
+    given = {"backbone": BACKBONE, "evaluate": score, "objectives": WANTED, "seeds": 1, "report": False}
+    rows = nb.search(space, known=without_price, trials=20, out=tmp_path / "r", **given).trials()
+    assert rows["state"].tolist() == ["complete"] * 6 + ["failed"] * 3
+    assert set(rows["reason"][6:]) == {
+        "exception: known raised ZeroDivisionError: division by zero",
+        "exception: known returned values that are not finite: macs",
+    }
+    asked = nb.search(plans=["stage2=se"], known=without_price, out=tmp_path / "s", **given).trials()
+    assert asked["state"].tolist() == ["complete", "failed"]
+
+
+def test_a_large_space_for_which_known_always_fails_says_why(tmp_path):
+    told = []
+    run = search(
+        tmp_path / "r", known=lambda plan: {"macs": 1 / 0 if plan else 10.0}, report=False,
+        on_event=lambda event: told.append(event.message),
+    )  # fmt: skip
+    assert run.trials()["state"].tolist() == ["complete"]
+    assert "that were drawn can be evaluated and keeps" in told[-1]
+    assert ": known raised ZeroDivisionError: division by zero)" in told[-1]
 
 
 def test_a_value_is_exact_where_it_is_known_and_modelled_elsewhere():
