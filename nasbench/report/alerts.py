@@ -9,6 +9,7 @@ import pandas as pd
 
 from nasbench.evidence.comparison import keeps_bounds
 from nasbench.library.plan import BARE
+from nasbench.library.pretexts import SUPERVISED
 from nasbench.report.headline import busy_load
 from nasbench.report.training_state import data_wait
 from nasbench.runs.damage import damage_of, missing_of
@@ -90,7 +91,8 @@ def _of_data(run: Run) -> Iterable[Alert]:
     if told is None:
         return
     classes = (told.get("model_kwargs") or {}).get("num_classes")
-    if classes == 1 and told["kind"] in ("classification", "series-classification"):
+    classifies = told["kind"] in ("classification", "series-classification") and run.settings.learn == SUPERVISED
+    if classes == 1 and classifies:
         yield Alert("one class", "The data has one class, so every model is always right.", True)
     few = {split: count for split, count in told["splits"].items() if split != "train" and 0 < count < _FEW_ITEMS}
     if few:

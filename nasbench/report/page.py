@@ -13,6 +13,7 @@ from nasbench.report import effect_tables, latency_tables
 from nasbench.report.alerts import Alert, alerts_of
 from nasbench.report.data_summary import data_summary
 from nasbench.report.diagram import Place, diagram_of, drawn_in
+from nasbench.report.feature_table import feature_table
 from nasbench.report.formatting import chance_text, figure_text, listed, plan_in_sentence
 from nasbench.report.front_table import front_table, plans_table
 from nasbench.report.headline import headline
@@ -159,7 +160,7 @@ def _sections(
     yield from section("Properties of the winner", "winners")
     yield from section("On held-out data", "held out", _naive_table(run, naive))
     yield from section("How the search went", "progress", _race_table(run))
-    yield from section("How the finalists were trained", "training")
+    yield from section("How the finalists were trained", "training", feature_table(run, finalists))
     yield from section("Zero-cost proxies", "proxies", *effect_tables.proxies(run))
     yield from section("Rejected and failed plans", "trouble", *_trouble_tables(run), _excluded_table(run))
 

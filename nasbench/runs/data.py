@@ -54,6 +54,7 @@ def make_task(settings: SearchSettings, text: str | None = None) -> Task:
         ignore=settings.ignore,
         scale=settings.scale,
         groups=settings.groups,
+        labels=settings.learn == SUPERVISED,
         seed=settings.seed,
         **_host_images(settings, str(settings.backbone)),
     )

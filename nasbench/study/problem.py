@@ -267,6 +267,8 @@ def _trained_problem(settings: SearchSettings, backbone: str) -> Problem:
         task.notes = (*task.notes, f"{backbone} takes no covariates of time, so it is trained without them")
     recipe = task.recipe.with_settings(settings.training)
     check_objective_names(task.metrics)
+    if isinstance(task, PretextTask):
+        task.check_objectives(settings.objectives)
     device = str(usable_device(settings.device))
     # On a Ray cluster, evaluations run on the devices of the nodes, not on the device of this process.
     check_recipe(recipe, task, "cuda" if settings.engine == "ray" and settings.trial_gpus else device, settings.seed)

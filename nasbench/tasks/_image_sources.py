@@ -21,8 +21,12 @@ from nasbench.tasks._image_decoding import read_file
 from nasbench.tasks._image_layout import Layout, Tree, extension_of, is_hidden, listed, readable_extensions
 from nasbench.tasks._image_tar import tree_of_tar
 from nasbench.tasks.places import TORCHVISION
+from nasbench.text import clean
 
 __all__ = ["DATA_ROOT_VARIABLE", "ImageSource", "digits", "folder", "tar", "torchvision_set"]
+
+WITHOUT_LABELS = "--learn simclr needs none (nasbench modules lists the pretexts)"
+"""What an error about missing labels offers."""
 
 DATA_ROOT_VARIABLE = "NASBENCH_DATA"
 """Environment variable that names the folder of torchvision's data sets. Without it, the current folder is used."""
@@ -42,12 +46,12 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Labelled images that are not decoded yet.
+    """Images that are not decoded yet, with or without labels.
 
     Attributes:
         names: Name of each image. Messages and the hash of the data use it.
-        labels: Class number of each image, `(n,)`.
-        classes: Class names. A label is an index into them.
+        labels: Class number of each image, `(n,)`. All are 0 if there are no classes.
+        classes: Class names. A label is an index into them. Empty if the images have no labels.
         read: Reads an image by its number.
         given: For each split that the data itself defines, the numbers of its images. Empty if it defines no split.
         told: What was recognised in files, at most four facts by name.
@@ -76,26 +80,36 @@ def digits() -> ImageSource:
     )
 
 
-def folder(path: Path) -> ImageSource:
+def folder(path: Path, *, labels: bool = True) -> ImageSource:
     """Return the images of class folders. Subfolders named like splits (`train`, `valid`, `Test`, ...) are the splits.
 
+    Args:
+        path: The folder.
+        labels: Whether labels are needed. If not, images outside class folders, or of one class, are images without
+            labels.
+
     Raises:
-        DataError: If the folder has no image, if an image is outside a class folder, if there is only one class, or if
-            two folders mean the same split.
+        DataError: If the folder has no image, if two folders mean the same split, or, where labels are needed, if an
+            image is outside a class folder or there is only one class.
     """
     tree = _walk(path)
-    return _joined({"": _Part.of(tree, _Files(path, tree.images))}, str(path))
+    return _joined({"": _Part.of(tree, _Files(path, tree.images))}, str(path), labels=labels)
 
 
-def tar(train: Path, test: Path | None = None) -> ImageSource:
+def tar(train: Path, test: Path | None = None, *, labels: bool = True) -> ImageSource:
     """Return the images of one tar file with class folders, or of a training and a test tar file.
+
+    Args:
+        train: The tar file, or that of the training images.
+        test: The tar file of the test images.
+        labels: As in `folder`.
 
     Raises:
         DataError: If a file is not an uncompressed tar file, if it is damaged, or for the reasons that `folder` lists.
     """
     if test is None:
-        return _joined({"": _read_tar(train)}, str(train))
-    return _joined({"train": _read_tar(train), "test": _read_tar(test)}, f"{train},{test}")
+        return _joined({"": _read_tar(train)}, str(train), labels=labels)
+    return _joined({"train": _read_tar(train), "test": _read_tar(test)}, f"{train},{test}", labels=labels)
 
 
 def torchvision_set(name: str) -> ImageSource:
@@ -259,30 +273,20 @@ def _read_tar(path: Path) -> _Part:
     return _Part.of(tree, _Members(path, places))
 
 
-def _joined(parts: Mapping[str, _Part], where: str) -> ImageSource:
+def _joined(parts: Mapping[str, _Part], where: str, *, labels: bool) -> ImageSource:
     """Join the images of several trees into one source. A single tree with the name "" can define splits itself."""
     pieces = list(_pieces(parts))
-    classes = sorted(set(pieces[0].class_names), key=natural_key)
-    for piece in pieces:
-        outside = [n for n, c in zip(piece.names, piece.class_names, strict=True) if not c]
-        if outside:
-            raise DataError(
-                f"{where}: {len(outside)} of {len(piece.names)} images are in no class folder, such as {outside[0]!r}; "
-                "put each image into a folder named after its class"
-            )
-        strange = sorted(set(piece.class_names) - set(classes))
-        if strange:
-            raise DataError(f"{where}: {piece.split} has classes that train does not have: {', '.join(strange[:5])}")
-    if len(classes) < 2:
-        raise DataError(
-            f"{where} has one class, {classes[0]!r}; classification needs two or more, a folder of images for each"
-        )
+    classes = sorted({name for piece in pieces for name in piece.class_names}, key=natural_key)
+    if not labels and (len(classes) < 2 or "" in classes):
+        classes = []
+    else:
+        _check_classes(pieces, where)
     number = {name: i for i, name in enumerate(classes)}
-    labels = np.array([number[c] for piece in pieces for c in piece.class_names], dtype=np.int64)
+    numbers = np.array([number.get(c, 0) for piece in pieces for c in piece.class_names], dtype=np.int64)
     starts = np.cumsum([0] + [len(piece.names) for piece in pieces])
     return ImageSource(
         names=[f"{piece.split}/{name}" if piece.split else name for piece in pieces for name in piece.names],
-        labels=labels,
+        labels=numbers,
         classes=tuple(classes),
         read=_Joined(
             [part.read for part in parts.values()],
@@ -290,8 +294,32 @@ def _joined(parts: Mapping[str, _Part], where: str) -> ImageSource:
             np.concatenate([piece.numbers for piece in pieces]),
         ),
         given={p.split: np.arange(a, b) for p, a, b in zip(pieces, starts[:-1], starts[1:], strict=True) if p.split},
-        told=_told(parts, classes, np.bincount(labels)),
+        told=_told(parts, classes, np.bincount(numbers)),
     )
+
+
+def _check_classes(pieces: Sequence[_Piece], where: str) -> None:
+    """Check that every image has a class, that train has all classes, and that there are two or more.
+
+    Raises:
+        DataError: If not.
+    """
+    classes = set(pieces[0].class_names)
+    for piece in pieces:
+        outside = [n for n, c in zip(piece.names, piece.class_names, strict=True) if not c]
+        if outside:
+            raise DataError(
+                f"{where}: {len(outside)} of {len(piece.names)} images are in no class folder, such as {outside[0]!r}; "
+                f"put each image into a folder named after its class, or learn without labels: {WITHOUT_LABELS}"
+            )
+        strange = sorted(set(piece.class_names) - classes)
+        if strange:
+            raise DataError(f"{where}: {piece.split} has classes that train does not have: {', '.join(strange[:5])}")
+    if len(classes) < 2:
+        raise DataError(
+            f"{where} has one class, {min(classes)!r}; classification needs two or more, a folder of images for each; "
+            f"or learn without labels: {WITHOUT_LABELS}"
+        )
 
 
 @dataclass(frozen=True)
@@ -327,5 +355,16 @@ def _told(parts: Mapping[str, _Part], classes: Sequence[str], counts: np.ndarray
             facts.setdefault(name, []).append(fact)
     least, most = int(counts.min()), int(counts.max())
     each = f"{least:,} images each" if least == most else f"{least:,} to {most:,} images each"
-    facts.setdefault("folders", []).append(f"{len(classes)} classes: {listed(classes)} ({each})")
-    return {name: "; ".join(told) for name, told in facts.items()}
+    told = f"{len(classes)} classes: {listed(classes)} ({each})"
+    facts.setdefault("folders", []).append(told if classes else _without_classes(parts))
+    return {name: "; ".join(each) for name, each in facts.items()}
+
+
+def _without_classes(parts: Mapping[str, _Part]) -> str:
+    """Say why the images have no classes."""
+    names = [name for piece in _pieces(parts) for name in piece.class_names]
+    outside = names.count("")
+    if not outside:
+        return f"no labels, because all {len(names):,} images are in one class folder, {clean(names[0])}"
+    which = f"all {len(names):,}" if outside == len(names) else f"{outside:,} of {len(names):,}"
+    return f"no labels, because {which} images are in no class folder"

@@ -57,6 +57,7 @@ def create_task(
     ignore: int | None = None,
     scale: int | None = None,
     groups: str | None = None,
+    labels: bool = True,
     seed: int = 0,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -81,6 +82,8 @@ def create_task(
         ignore: Value in masks of pixels without a label. The default is 255.
         scale: Factor of super-resolution, 2, 3 or 4. The default is 2.
         groups: A CSV file of the trials and patients of labelled series, as `nasbench.tasks.groups` describes it.
+        labels: Whether labels are needed. Without them, as for a pretext, images of `folder:` and `tar:` need no class
+            folders.
         seed: Seed of a random split.
         mean: Mean of each channel of pixels in [0, 1], as the backbone's pretrained weights expect it. The default is
             the mean of ImageNet.
@@ -113,8 +116,8 @@ def create_task(
     form = form if not colon else form + ":"
     makers: dict[str, Callable[[], Task]] = {
         "digits": lambda: _digits(text, image_options),
-        "folder:": lambda: _images(text, sources.folder(class_folder(place)), image_options),
-        "tar:": lambda: _images(text, sources.tar(*tar_files(place)), image_options),
+        "folder:": lambda: _images(text, sources.folder(class_folder(place), labels=labels), image_options),
+        "tar:": lambda: _images(text, sources.tar(*tar_files(place), labels=labels), image_options),
         "torchvision:": lambda: _images(text, sources.torchvision_set(torchvision_name(place)), image_options),
         "timm:": lambda: _timm(text, place, image_options),
         "co2": lambda: _co2(text, window, series),

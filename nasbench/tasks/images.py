@@ -1,4 +1,4 @@
-"""Image classification tasks: images of one size, a stratified split, augmentation, cross-entropy and accuracy."""
+"""Tasks of images: images of one size, a stratified split, augmentation, cross-entropy and accuracy."""
 
 from __future__ import annotations
 
@@ -55,6 +55,9 @@ def image_size(source: ImageSource, default_size: int | None = None) -> int:
 class ImageTask(Task):
     """Classify square images: from normalised floats `(B, 3, size, size)` to class indices `(B,)`.
 
+    If the source has no classes, the images can only be learnt by a pretext (`nasbench.training.pretexts`). A host
+    then has one output, which is not trained.
+
     Args:
         name: The text that the user gave.
         source: The images.
@@ -100,11 +103,11 @@ class ImageTask(Task):
         self.indices = draw_splits(source.labels, source.classes, source.given, seed, held_out)
         self._pixels = Pixels(source, size, mean, std, MEMORY_LIMIT_BYTES)
         self.input_size = (3, size, size)
-        self.model_kwargs = {"num_classes": len(self.classes)}
+        self.model_kwargs = {"num_classes": max(1, len(self.classes))}
         self.splits = {split: len(self.indices[split]) for split in SPLITS}
         made = [split for split in SPLITS if split not in source.given]
         self.split_seed = seed if made else None  # None if the data defines all splits itself
-        self.notes = (*notes, *drawn_note(name, made, seed))
+        self.notes = (*notes, *drawn_note(name, made, seed, by_class=bool(self.classes)))
         self.read = {**source.told, **({"pixels": self._pixels.told} if self._pixels.told else {})}
         self.recipe = recipe or Recipe(epochs=10, batch_size=64, learning_rate=1e-3, weight_decay=0.05)
 

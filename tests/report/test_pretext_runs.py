@@ -13,6 +13,7 @@ from nasbench.backbones import create_backbone
 from nasbench.backbones.insertion import insert
 from nasbench.report.curves import curves_data
 from nasbench.report.feature_map import draw_feature_map, feature_map_data
+from nasbench.report.feature_table import feature_table, rank_note
 from nasbench.report.notes import notes_of
 from nasbench.runs.run import load_run
 from nasbench.tasks import create_task
@@ -39,6 +40,15 @@ def test_the_report(run):
     page = run.folder.report.read_text()
     assert "Features of validation items" in page
     assert "It cannot tell which plan is best after training with labels" in page
+    finalists = run.finalists()
+    features = feature_table(run, finalists)
+    assert [column.title for column in features.columns][3:] == [
+        *("kNN accuracy", "linear probe", "RankMe", "feature spread", "pretext loss"),
+    ]
+    assert [cell.value for cell in features.rows[0].cells[3:]] == [
+        finalists[name][0] for name in ("knn_accuracy", "probe_accuracy", "rank_me", "feature_spread", "pretext_loss")
+    ]
+    assert "Features</h3>" in page
 
 
 def test_an_export_says_that_the_last_layer_is_not_trained(run, tmp_path):
@@ -83,6 +93,26 @@ def test_what_a_ranking_without_labels_can_tell(metric, told, tmp_path):
     recorder = Recorder(tmp_path / "run", (metric, "macs"), learn="simclr")
     recorder.add(None, 0.5)
     assert told in next(iter(notes_of(recorder.run, recorder.run.finalists(), None, {})))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "told"),
+    [
+        ([1.4, 1.45], "All compared plans are so. After few epochs this is usual"),
+        ([8.0, 1.4], "below 2 after 1 epoch: trial 1 (1.40). At 1, the projected features of all validation"),
+        ([3.0, 1.4], "The bare backbone has 3.00, so this is a near collapse of these plans, or a slower start"),
+        ([2.2, 1.9], ""),
+        ([1.4, 9.0], ""),
+        ([5.0, 6.0], ""),
+    ],
+)
+def test_a_low_rank_is_told(ranks, told, tmp_path):
+    recorder = Recorder(tmp_path / "run", ("knn_accuracy", "macs"), learn="simclr", training={"epochs": 1})
+    for plan, rank in zip((None, {"stage1": "se"}), ranks, strict=True):
+        recorder.add(plan, 0.5, rank_me=rank)
+    notes = list(rank_note(recorder.run, recorder.run.finalists()))
+    assert len(notes) == (told != "")
+    assert told in "".join(notes)
 
 
 @pytest.mark.parametrize(("demo", "learn"), [("pretext", "simclr(flip=False)"), ("pretext-series", "ts2vec")])

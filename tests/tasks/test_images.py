@@ -237,14 +237,56 @@ class TestFolder:
 
     def test_one_class(self, tmp_path):
         make_folder(tmp_path, {"cat": 5})
-        with pytest.raises(DataError, match="one class, 'cat'; classification needs two or more"):
+        with pytest.raises(DataError, match=r"one class, 'cat'; classification needs two or more.*--learn simclr"):
             create_task(f"folder:{tmp_path}")
 
     def test_images_outside_class_folders(self, tmp_path):
         make_folder(tmp_path, {"cat": 5, "dog": 5})
         (tmp_path / "stray.png").write_bytes(png(1))
-        with pytest.raises(DataError, match=r"1 of 11 images are in no class folder, such as 'stray.png'"):
+        with pytest.raises(DataError, match=r"1 of 11 images are in no class .*'stray.png'.*--learn simclr"):
             create_task(f"folder:{tmp_path}")
+
+    @pytest.mark.parametrize(
+        ("folders", "stray", "told"),
+        [
+            ([], 10, "no labels, because all 10 images are in no class folder"),
+            (["cat"], 0, "no labels, because all 10 images are in one class folder, cat"),
+            (["cat"], 1, "no labels, because 1 of 11 images are in no class folder"),
+        ],
+    )
+    def test_images_without_labels(self, tmp_path, folders, stray, told):
+        """What cannot be classified can still be learnt by a pretext."""
+        make_folder(tmp_path, dict.fromkeys(folders, 10))
+        (tmp_path / "dog").mkdir()  # a class folder without images is none
+        for i in range(stray):
+            (tmp_path / f"{i}.png").write_bytes(png(i))
+        task = create_task(f"folder:{tmp_path}", labels=False, size=8)
+        assert told in task.read["folders"]
+        assert task.classes == ()
+        assert task.splits == {"train": 6 + (stray == 1), "val": 2, "test": 2}
+        assert "at random, seed 0" in task.notes[0]
+        other = create_task(f"folder:{tmp_path}", labels=False, size=8, seed=1)
+        assert not torch.equal(task.indices["val"], other.indices["val"])
+        assert set(torch.cat([y for split in SPLITS for _, y in task.eval_batches(split, 4)]).tolist()) == {0}
+
+    def test_splits_without_classes(self, tmp_path):
+        for split, count in {"train": 5, "valid": 3, "test": 2}.items():
+            (tmp_path / split).mkdir()
+            for i in range(count):
+                (tmp_path / split / f"{i}.png").write_bytes(png(i))
+        task = create_task(f"folder:{tmp_path}", labels=False, size=8)
+        assert task.splits == {"train": 5, "val": 3, "test": 2}
+        with pytest.raises(DataError, match="5 of 5 images are in no class folder"):
+            create_task(f"folder:{tmp_path}")
+
+    def test_labels_that_are_not_needed_are_kept(self, tmp_path):
+        make_folder(tmp_path, {"cat": 5, "dog": 5})
+        assert create_task(f"folder:{tmp_path}", labels=False, size=8).classes == ("cat", "dog")
+
+    def test_too_few_images_without_labels(self, tmp_path):
+        make_folder(tmp_path, {"cat": 2})
+        with pytest.raises(DataError, match="there are 2 training images, and 3 or more are needed"):
+            create_task(f"folder:{tmp_path}", labels=False)
 
     def test_unreadable_files_are_counted_and_named(self, tmp_path):
         make_folder(tmp_path, {"cat": 5, "dog": 5})
@@ -308,6 +350,7 @@ class TestTar:
         path = make_tar(tmp_path / "flat.tar", {f"{prefix}{i}.png": png(i) for i in range(4)})
         with pytest.raises(DataError, match="4 of 4 images are in no class folder"):
             create_task(f"tar:{path}")
+        assert create_task(f"tar:{path}", labels=False, size=8).splits == {"train": 2, "val": 1, "test": 1}
 
     def test_no_images(self, tmp_path):
         path = make_tar(tmp_path / "text.tar", {"cat/readme.txt": b"hello"})

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
@@ -117,6 +118,20 @@ class TestTask:
     def test_data_that_do_not_fit(self, name, learn, message):
         with pytest.raises(InputError, match=message):
             PretextTask(create_task(name), learn)
+
+    def test_images_without_labels(self, tmp_path):
+        for i in range(10):
+            Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)).save(tmp_path / f"{i}.png")
+        task = PretextTask(create_task(f"folder:{tmp_path}", labels=False, size=32), "simclr")
+        assert (task.metric, task.has_items, task.class_names) == ("pretext_loss", False, [])
+        assert "there are no labels" in task.notes[-1]
+        host = insert("test_resnet", None, input_size=task.input_size, **task.model_kwargs)
+        result = train(host, task, task.recipe.with_settings({"epochs": 1, "batch_size": 4}))
+        assert set(result.metrics) == {"pretext_loss", "rank_me", "feature_spread"}
+        with pytest.raises(InputError, match=r"semi_supervised reads some labels, and the items of .* have none"):
+            PretextTask(task.data, "semi_supervised")
+        with pytest.raises(InputError, match=r"knn_accuracy needs labels, and the items of .* have none.*pretext_loss"):
+            task.check_objectives(["macs", "knn_accuracy"])
 
     @pytest.mark.parametrize("setting", [{"mixup": 0.2}, {"compile": True}, {"augmentation": "flip"}])
     def test_settings_of_supervised_training_are_refused(self, rows, setting):

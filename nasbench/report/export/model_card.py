@@ -14,6 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from timm.models import save_for_hf
 
 from nasbench.backbones.names import is_timm
+from nasbench.library.pretexts import SUPERVISED
 from nasbench.report.formatting import is_missing
 from nasbench.runs.models import ModelBuilder
 from nasbench.runs.run import Run
@@ -29,6 +30,13 @@ _PIPELINES = {
 }
 """The Hub's name of each kind of task, where it has one."""
 
+_FEATURES = {
+    "classification": "image-feature-extraction",
+    "series-classification": "feature-extraction",
+    "forecasting": "feature-extraction",
+}
+"""The same for models that learnt without labels. Their outputs are of no use, and the features before them are."""
+
 
 def card_metadata(run: Run, config: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     """Return the head of a model card as YAML. Every number in it is one that the run measured.
@@ -41,7 +49,8 @@ def card_metadata(run: Run, config: Mapping[str, Any], card: Mapping[str, Any]) 
         card: The numbers of the card: `row` of the plan, `metric`, and the metrics `test` of the test split.
     """
     kind, metric = str(config["kind"]), str(card["metric"])
-    task = _PIPELINES.get(kind, kind)
+    known = _PIPELINES if run.settings.learn == SUPERVISED else _FEATURES
+    task = known.get(kind, kind)
     data = data_name(str(run.settings.task))
     found = [
         EvalResult(
@@ -61,7 +70,7 @@ def card_metadata(run: Run, config: Mapping[str, Any], card: Mapping[str, Any]) 
         model_name=name,
         # Code of timm builds only the bare network, so its loader must not be offered for a plan.
         library_name="timm" if "architecture" in config and not config["plan"] else "pytorch",
-        pipeline_tag=task if kind in _PIPELINES else None,
+        pipeline_tag=known.get(kind),
         tags=[task, "nasbench", *(["timm"] if "architecture" in config else [])],
         datasets=_hub_datasets(str(run.settings.task)) or None,
         metrics=[metric],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -65,7 +65,8 @@ class PretextTask(Task):
                     f"which has {data.splits[split]}"
                 )
         self.data, self.learn, self.needs, self.reads = data, learn, cls.needs, cls.reads
-        self.labelled = self.has_items = data.kind in _LABELLED
+        # A classifier of a single output belongs to data without labels.
+        self.labelled = self.has_items = data.kind in _LABELLED and data.model_kwargs["num_classes"] > 1
         if LABELS in cls.reads and not self.labelled:
             raise InputError(f"learn={learn}: {spec.name} reads some labels, and the items of {data.name} have none")
         self.name, self.kind, self.input_size, self.any_size = data.name, data.kind, data.input_size, data.any_size
@@ -104,6 +105,15 @@ class PretextTask(Task):
         if augmentation != "none":
             raise InputError(f"augmentation={augmentation}: the views of {self.learn} take its place; leave it out")
 
+    def check_objectives(self, names: Iterable[str]) -> None:
+        """Raise `InputError` for an objective that needs labels, if the items have none."""
+        for name in names:
+            if name in PRETEXT_METRICS and name not in self.metrics:
+                raise InputError(
+                    f"{name} needs labels, and the items of {self.name} have none; without labels there are "
+                    f"{', '.join(self.metrics)}"
+                )
+
     def learner(self, model: nn.Module, seed: int) -> Learner:
         """Return what is trained for a host.
 
@@ -117,7 +127,7 @@ class PretextTask(Task):
             self.learn,
             items=self.splits["train"],
             input_size=self.input_size,
-            num_classes=self.model_kwargs.get("num_classes"),
+            num_classes=self.model_kwargs["num_classes"] if self.labelled else None,
             pixels=pixels,
             seed=seed,
         )
