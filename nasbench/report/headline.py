@@ -137,7 +137,7 @@ def _nearest(run: Run, finalists: pd.DataFrame) -> Iterable[str]:
     plan = plan_in_sentence(row.to_dict())
     rows = finalists[(finalists["verdict"] == "NOT DECIDED") & (finalists["plan"] != row["plan"])]
     ties = int(((rows[["difference", "p_better"]] - row[["difference", "p_better"]]).abs() < 1e-12).all(axis=1).sum())
-    equal = "" if not ties else f" (and {ties} other{'' if ties == 1 else 's'}, exactly equal to it)"
+    equal = "" if not ties else f" (and {ties} other{'' if ties == 1 else 's'} with exactly the same {run.metric})"
     yield f"The nearest plan is {plan}{equal}: {run.metric} {_interval(row)}{_sign_note(run)}{price}, {told}."
 
 

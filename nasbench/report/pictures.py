@@ -151,12 +151,14 @@ def _progress(run: Run) -> Iterator[Picture]:
 def _curves(run: Run) -> Iterator[Picture]:
     data = curves_data(run)
     if not data.empty:
-        caption = (
-            "Training loss of the compared plans by epoch, and the validation metric of the epochs that were "
-            "validated. Each line is one seed."
-        )
+        validated = [what for what in dict.fromkeys(data["what"]) if what != "train_loss"]
+        caption = "Training loss of the compared plans by epoch"
+        if validated:
+            caption += f", and {' and '.join(validated)} of the epochs after which they were validated"
+        caption += ". Each line is one seed."
         if run.settings.learn != SUPERVISED:
-            caption += f" Both losses are those of the pretext {run.settings.learn}, without labels."
+            losses = "Both losses are those" if "pretext_loss" in validated else "The loss is that"
+            caption += f" {losses} of the pretext {run.settings.learn}."
         yield _saved(run, draw_curves(data), data, "learning-curves", "learning curves of the compared plans", caption)
 
 

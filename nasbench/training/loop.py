@@ -398,7 +398,8 @@ class _Loop:
 
     def _validates(self, epoch: int) -> bool:
         every = self.recipe.validate_every or (1 if self.recipe.patience else 0)
-        return bool(every) and epoch % every == 0
+        # The model is validated after the last epoch in any case, so this costs nothing, and the curve has its end.
+        return bool(every) and (epoch % every == 0 or epoch == self.recipe.epochs)
 
     def _validate(self) -> Validated:
         while (validated := self._validated(last_try=self.eval_size == 1)) is None:

@@ -165,7 +165,7 @@ def test_plans_that_are_exactly_equal_are_not_ranked(tmp_path):
             recorder.add(plan, score, seed)
     line = one_with(said(recorder.run), "The nearest plan")
     assert line.startswith(
-        "The nearest plan is stage1=se (trial 1) (and 1 other, exactly equal to it): accuracy +0.010"
+        "The nearest plan is stage1=se (trial 1) (and 1 other with exactly the same accuracy): accuracy +0.010"
     )
 
 

@@ -25,7 +25,7 @@ def run(tmp_path_factory, small_data, brief_latency):
     """A search of two plans for one epoch, with its report."""
     folder = tmp_path_factory.mktemp("pretext") / "run"
     words = ["search", "--backbone", "test_resnet", "--task", "digits", "--size", "32", "--learn", "simclr"]
-    words += ["--plan", "stage1=eca", "--seeds", "1", "--no-controls", "--set", "epochs=1", "--set", "validate_every=1"]
+    words += ["--plan", "stage1=eca", "--seeds", "1", "--no-controls", "--set", "epochs=1"]
     assert cli.main([*words, "--out", str(folder)]) == 0
     return load_run(folder)
 
@@ -49,6 +49,7 @@ def test_the_report(run):
         finalists[name][0] for name in ("knn_accuracy", "probe_accuracy", "rank_me", "feature_spread", "pretext_loss")
     ]
     assert "Features</h3>" in page
+    assert "and knn_accuracy and pretext_loss of the epochs after which" in page
 
 
 def test_an_export_says_that_the_last_layer_is_not_trained(run, tmp_path):

@@ -76,11 +76,13 @@ class TestLoop:
             assert [("accuracy" in line) for line in result.history] == [bool(every)] * 4
         assert results[0] == results[1]
 
-    def test_validate_every_other_epoch(self):
+    @pytest.mark.parametrize(("epochs", "validated"), [(5, [2, 4, 5]), (4, [2, 4]), (1, [1])])
+    def test_validate_every_other_epoch_and_the_last(self, epochs, validated):
         task = Points()
-        result = train(network(), task, Recipe(epochs=5, batch_size=8, validate_every=2))
-        assert [line["epoch"] for line in result.history if "accuracy" in line] == [2, 4]
-        assert task.opened == ["val"] * 3  # and once at the end
+        result = train(network(), task, Recipe(epochs=epochs, batch_size=8, validate_every=2))
+        assert [line["epoch"] for line in result.history if "accuracy" in line] == validated
+        assert task.opened == ["val"] * len(validated)
+        assert result.metrics.items() <= result.history[-1].items()
 
     def test_on_step_counts_steps_and_validation_batches(self):
         seen = []
