@@ -26,7 +26,7 @@ from nasbench.ops.series_contrast import group_contrast, hidden_steps, id_contra
         "sample": "at least 0",
         "trial": "at least 0",
         "patient": "at least 0",
-        "temperature": "at least 0.001",
+        "temperature": "at least 0.001, at most 100",
         "hidden": "at least 0, at most 1",
     },
 )

@@ -32,8 +32,8 @@ _MULTIPLES = (1, 16, 32)  # sides that hosts accept, from any side to whole patc
         "local_size": "at least 1",
         "split": "at least 0.01, at most 1",
         "crop": "at least 0.01, at most 1",
-        "temperature": "at least 0.001",
-        "teacher_temperature": "at least 0.001",
+        "temperature": "at least 0.001, at most 100",
+        "teacher_temperature": "at least 0.001, at most 100",
         "momentum": "at least 0, at most 1",
     },
 )

@@ -4,6 +4,7 @@ CVPR 2018, arXiv:1805.01978).
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -26,7 +27,7 @@ _FULL, _SAMPLED = 0.1, 0.07  # temperatures of the official trainings with all i
     "arXiv:1805.01978",
     limits="keeps one vector for each training image in memory",
     ranges={
-        "temperature": "at least 0.001",
+        "temperature": "at least 0.001, at most 100",
         "width": "at least 1",
         "noise": "at least 1",
         "momentum": "at least 0, at most 1",
@@ -60,7 +61,7 @@ class InstanceDiscrimination(Pretext):
     reads = ("items",)
     recipe: ClassVar = {"epochs": 10, "batch_size": 64}
     bank: Tensor
-    constant: Tensor
+    log_constant: Tensor
 
     def __init__(
         self,
@@ -80,7 +81,8 @@ class InstanceDiscrimination(Pretext):
         self.temperature = temperature or (_FULL if self.exact else _SAMPLED)
         self.register_buffer("bank", unit_rows(items, width))
         self.projector = nn.Linear(channels, width)
-        self.register_buffer("constant", torch.zeros(()))  # 0 until it is estimated
+        # In log space, because exp(v · f / τ) is beyond single precision if τ is small. Infinite until it is estimated.
+        self.register_buffer("log_constant", torch.full((), torch.inf))
         self.view = ImageViews(crop=crop, flip=flip, colour=(0.4, 0.4, 0.4, 0.4), colour_share=1.0, blur=0.0)
         self._new: list[tuple[Tensor, Tensor]] = []
         self._estimate: Tensor | None = None
@@ -122,21 +124,20 @@ class InstanceDiscrimination(Pretext):
             target = torch.zeros(len(f), dtype=torch.long, device=f.device)
             return F.cross_entropy(torch.cat([own_logit, logits], dim=1), target)
         drawn = torch.einsum("bkc,bc->bk", bank[outputs["noise"]], f) / self.temperature
-        return self._noise_contrast(torch.cat([own_logit, drawn], dim=1).exp())
+        return self._noise_contrast(torch.cat([own_logit, drawn], dim=1))
 
-    def _noise_contrast(self, scores: Tensor) -> Tensor:
-        """Return the loss for exp(v · f / τ) of the own row and of the rows of noise, `(B, 1 + K)`."""
-        constant = self.constant
-        if float(constant) == 0:
-            # All parts of the first batch use the estimate of the first part.
+    def _noise_contrast(self, logits: Tensor) -> Tensor:
+        """Return the loss for v · f / τ of the own row and of the rows of noise, `(B, 1 + K)`."""
+        constant = self.log_constant
+        if not bool(constant.isfinite()):
+            # All parts of the first batch use the estimate of the first part: n times the mean of exp(v · f / τ).
             if self._estimate is None:
-                self._estimate = scores.detach().mean() * self.items
+                total = logits.detach().flatten().logsumexp(dim=0)
+                self._estimate = total + math.log(self.items / logits.numel())
             constant = self._estimate
-        probability = scores / constant
-        odds = self.noise / self.items
-        own = (probability[:, 0] / (probability[:, 0] + odds)).log()
-        drawn = (odds / (probability[:, 1:] + odds)).log().sum(1)
-        return -(own + drawn).mean()
+        # log h = log(P / (P + K / n)) = logsigmoid(log P − log(K / n))
+        log_odds = logits - constant - math.log(self.noise / self.items)
+        return -(F.logsigmoid(log_odds[:, 0]) + F.logsigmoid(-log_odds[:, 1:]).sum(1)).mean()
 
     def project(self, features: Tensor) -> Tensor:
         """Return the vectors `(B, width)` of features `(B, C)`."""
@@ -147,6 +148,6 @@ class InstanceDiscrimination(Pretext):
         for items, f in self._new:
             mixed = self.momentum * self.bank[items] + (1 - self.momentum) * f.to(self.bank.dtype)
             self.bank[items] = F.normalize(mixed, dim=1)
-        if self._estimate is not None and float(self.constant) == 0:
-            self.constant.copy_(self._estimate)
+        if self._estimate is not None and not bool(self.log_constant.isfinite()):
+            self.log_constant.copy_(self._estimate)
         self._new, self._estimate = [], None

@@ -28,7 +28,7 @@ _MOMENTUM = 0.999  # of the paper, for a million steps
     paper="He et al., Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020, arXiv:1911.05722",
     limits="a queue must have fewer keys than there are training images",
     ranges={
-        "temperature": "at least 0.001",
+        "temperature": "at least 0.001, at most 100",
         "width": "at least 1",
         "queue": "at least 1",
         "momentum": "at least 0, at most 1",

@@ -27,8 +27,8 @@ from nasbench.ops.pretext import Encoder, Pretext
     limits="needs items with classes",
     ranges={
         "share": "at least 0.0001, at most 1",
-        "temperature": "at least 0.001",
-        "label_temperature": "at least 0.001",
+        "temperature": "at least 0.001, at most 100",
+        "label_temperature": "at least 0.001, at most 100",
         "label_contrast": "at least 0",
         "contrast": "at least 0",
         "width": "at least 1",
@@ -66,6 +66,7 @@ class SemiSupervised(Pretext):
     """
 
     reads = ("items", "labels")
+    label_share = "share"
     recipe: ClassVar = {"epochs": 10, "batch_size": 64}
     labelled: Tensor
 

@@ -22,7 +22,7 @@ from nasbench.ops.pretext import Encoder, Pretext
     paper="Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020, "
     "arXiv:2002.05709",
     ranges={
-        "temperature": "at least 0.001",
+        "temperature": "at least 0.001, at most 100",
         "width": "at least 1",
         "crop": "at least 0.01, at most 1",
     },

@@ -26,7 +26,7 @@ _STRONGEST = 0.1  # share of the largest amplitude up to which an added componen
     "NeurIPS 2022, arXiv:2206.08496",
     ranges={
         "weight": "at least 0, at most 1",
-        "temperature": "at least 0.001",
+        "temperature": "at least 0.001, at most 100",
         "hidden": "at least 1",
         "width": "at least 1",
         "noise": "at least 0",

@@ -34,7 +34,7 @@ _GRADIENT = 0.1  # share of the gradient that reaches the convolutions
         "span": "at least 1",
         "start": "at least 0, at most 1",
         "negatives": "at least 1",
-        "temperature": "at least 0.001",
+        "temperature": "at least 0.001, at most 100",
         "width": "at least 1",
         "codebooks": "at least 1",
         "codes": "at least 2",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nasbench.errors import InputError, UnknownNameError
 from nasbench.library.expression import Leaf, parse
@@ -13,7 +13,7 @@ from nasbench.library.registry import MODULES, ModuleSpec
 if TYPE_CHECKING:
     from nasbench.ops.pretext import Pretext
 
-__all__ = ["SUPERVISED", "build_pretext", "check_learn", "pretexts_for", "spec_of"]
+__all__ = ["SUPERVISED", "build_pretext", "check_learn", "labels_read", "pretexts_for", "spec_of"]
 
 SUPERVISED = "supervised"
 """The value of the setting `learn` for training with labels."""
@@ -54,6 +54,22 @@ def build_pretext(
 def spec_of(learn: str) -> ModuleSpec:
     """Return the declaration of the pretext that a text names."""
     return module_spec(_leaf(learn).name)
+
+
+def labels_read(learn: str) -> float:
+    """Return the share of the training items whose labels a pretext reads, as it declares it: 0 if it reads none.
+
+    Example:
+        >>> labels_read("simclr"), labels_read("semi_supervised"), labels_read("semi_supervised(share=0.25)")
+        (0.0, 0.1, 0.25)
+    """
+    spec = spec_of(learn)
+    cls: Any = spec.cls
+    if "labels" not in cls.reads:
+        return 0.0
+    if not cls.label_share:
+        return 1.0
+    return float(dict(_leaf(learn).hyper).get(cls.label_share, spec.hyperparameters[cls.label_share].default))
 
 
 def _leaf(learn: str) -> Leaf:

@@ -396,6 +396,10 @@ def _check_pretext(spec: ModuleSpec, cls: type) -> None:
         raise PluginError(f"needs is {cls.needs!r}; allowed: {', '.join(FORMS)}")
     if not set(cls.reads) <= set(READS):
         raise PluginError(f"reads is {cls.reads}; allowed: {', '.join(READS)}")
+    if cls.label_share and cls.label_share not in spec.hyperparameters:
+        raise PluginError(
+            f"label_share is {cls.label_share!r}, no hyper-parameter; allowed: {', '.join(spec.hyperparameters)}"
+        )
     missing = [name for name in ("views", "forward", "loss") if getattr(cls, name) is getattr(Pretext, name)]
     if missing:
         raise PluginError(f"a pretext defines `views`, `forward` and `loss`; missing: {', '.join(missing)}")

@@ -97,6 +97,8 @@ class Pretext(nn.Module):
         needs: The form of the features that it reads, one of `FORMS`.
         reads: What it reads besides inputs, of `READS`: "items" (numbers of the training items, `(B,)`), "labels" or
             "groups". `loss` gets each as a keyword.
+        label_share: Name of the hyper-parameter that is the share of the training items whose labels are read, if
+            `reads` has "labels". "" if those of all items are read.
         fewest: Smallest number of items in a batch.
         recipe: Settings of the training recipe that differ from those of the task.
         constant_rate: Names of submodules whose learning rate stays constant.
@@ -104,6 +106,7 @@ class Pretext(nn.Module):
 
     needs: ClassVar[Form] = "pooled"
     reads: ClassVar[tuple[str, ...]] = ()
+    label_share: ClassVar[str] = ""
     fewest: ClassVar[int] = 2
     recipe: ClassVar[Mapping[str, Any]] = {}
     constant_rate: tuple[str, ...] = ()

@@ -108,10 +108,17 @@ class ModulePage:
         return [
             ("learns from", _data_of(s)),
             ("of the host", needs),
+            ("labels", self._labels_read()),
             ("limits", s.limits),
             ("cost", "none in the model that is used: it is dropped after training"),
             ("used by", f"nasbench search --learn {s.name}"),
         ]
+
+    def _labels_read(self) -> str:
+        cls: Any = self.spec.cls
+        if "labels" not in cls.reads:
+            return "none are read"
+        return f"those of a share of the items are read, {cls.label_share}" if cls.label_share else "all are read"
 
     def _facts_of_network(self) -> list[tuple[str, str]]:
         s = self.spec

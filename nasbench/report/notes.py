@@ -68,7 +68,7 @@ def notes_of(
 
 
 def _on_learning(learn: str, metric: str) -> str:
-    """Return what a ranking of plans that were trained without labels can tell, and what it cannot.
+    """Return what a ranking of plans that were trained by a pretext can tell, and what it cannot.
 
     Args:
         learn: The pretext.
@@ -85,7 +85,7 @@ def _on_learning(learn: str, metric: str) -> str:
             "after training with labels, or for other classes"
         )
     return (
-        f"Every plan was trained without labels ({learn}). {told}. nasbench compare, of this run and of one with "
+        f"Every plan was trained by the pretext {learn}. {told}. nasbench compare, of this run and of one with "
         "--learn supervised and the same plans, tells how far the two rankings agree."
     )
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import copy
 import io
+import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -22,7 +26,7 @@ from nasbench.backbones.insertion import insert
 from nasbench.errors import InputError
 from nasbench.library.expression import Leaf
 from nasbench.library.registry import ModuleSpec
-from nasbench.ops.pretext import Progress
+from nasbench.ops.pretext import Pretext, Progress
 from nasbench.testing._candidate import seeded
 from nasbench.testing._probes import equal
 from nasbench.training.pretexts import HostEncoder, Learner
@@ -32,6 +36,7 @@ __all__ = ["PRETEXT_CHECKS", "PretextCandidate", "pretext_candidates"]
 _IMAGE, _SERIES = (3, 16, 16), (16, 3)
 _BATCH, _ITEMS, _STEPS = 6, 20, 8
 _CLASSES = 4
+_LONG = 8  # steps in which an unbounded state is seen to grow
 _PADDED = 5  # padded steps of the first series
 
 
@@ -124,14 +129,23 @@ class _Reading(dict[str, Tensor]):
 # -- the checks --------------------------------------------------------------------------------------------------------
 
 
+def has_a_finite_loss(candidate: PretextCandidate) -> str:
+    """The loss is one finite number, in training and in validation."""
+    learner = candidate.build()
+    _, losses = _train(candidate, learner, 0, 2)
+    bad = next((step for step, loss in enumerate(losses, 1) if not math.isfinite(loss)), None)
+    if bad is not None:
+        return f"the loss of training step {bad} is {losses[bad - 1]}, expected a finite number"
+    with torch.no_grad():
+        loss = float(learner.eval().validation_loss(*candidate.batch()))
+    return "" if math.isfinite(loss) else f"the loss in validation is {loss}, expected a finite number"
+
+
 def trains_the_host(candidate: PretextCandidate) -> str:
-    """The loss is one finite number, and its gradient reaches the host and every head."""
+    """The gradient of the loss reaches the host and every head."""
     learner, (x, targets) = candidate.build(), candidate.batch()
     learner.before_step(Progress(1, _STEPS))
-    loss = learner.loss(x, targets)
-    if loss.shape or not loss.isfinite():
-        return f"the loss is {loss.tolist()}, expected one finite number"
-    loss.backward()
+    learner.loss(x, targets).backward()
     grads = {name: p.grad for name, p in learner.named_parameters() if p.requires_grad}
     if all(p.grad is None or not p.grad.any() for p in learner.model.parameters()):
         return "no gradient reaches the host"
@@ -148,11 +162,18 @@ def trains_the_host(candidate: PretextCandidate) -> str:
 def reads_what_it_declares(candidate: PretextCandidate) -> str:
     """Labels, numbers of items and groups are read only if declared, and the inputs are not changed."""
     learner, (x, targets) = candidate.build(), candidate.batch()
+    given = x.sigmoid()
+    before = given.clone()
+    learner.before_step(Progress(1, _STEPS))
+    with torch.no_grad():
+        learner.pretext.views(given, torch.Generator().manual_seed(5))
+    if not torch.equal(given, before):
+        return "`views` changes its inputs x in place; the inputs must not be modified, so begin with x.clone()"
     before, reading = x.clone(), _Reading(targets)
     learner.before_step(Progress(1, _STEPS))
     learner.loss(x, reading)
     if not torch.equal(x, before):
-        return "the inputs are modified"
+        return "the inputs are modified by `forward` or `loss`"
     undeclared = reading.read - set(learner.pretext.reads)
     return f"reads {', '.join(sorted(undeclared))}, which it does not declare" if undeclared else ""
 
@@ -193,6 +214,25 @@ def resumes_as_if_uninterrupted(candidate: PretextCandidate) -> str:
     first, second = learner.state_dict(), other.state_dict()
     differing = [name for name in first if not torch.equal(first[name], second[name])]
     return f"after loading, {', '.join(differing)} differ" if differing else ""
+
+
+def keeps_a_bounded_state(candidate: PretextCandidate) -> str:
+    """Nothing that the pretext stores grows with every step, as a list of all losses does."""
+    learner = candidate.build()
+    optimiser, sizes = None, list[dict[str, int]]()
+    for done in range(0, _LONG, _LONG // 4):
+        optimiser, _ = _train(candidate, learner.train(), done, done + _LONG // 4, optimiser)
+        with torch.no_grad():
+            learner.eval().validation_loss(*candidate.batch())
+        sizes.append(_sizes(learner.pretext))
+    for name in sizes[-1]:
+        counts = [each.get(name, 0) for each in sizes]
+        if all(before < after for before, after in pairwise(counts)):
+            return (
+                f"`{name}` grows with the training ({', '.join(map(str, counts))} values after every {_LONG // 4} "
+                "steps); keep a fixed number of values, in a buffer"
+            )
+    return ""
 
 
 def refuses_a_batch_of_one(candidate: PretextCandidate) -> str:
@@ -279,11 +319,13 @@ def serves_padded_series(candidate: PretextCandidate) -> str:
 
 
 PRETEXT_CHECKS: tuple[Callable[[PretextCandidate], str], ...] = (
+    has_a_finite_loss,
     trains_the_host,
     reads_what_it_declares,
     draws_from_its_generator,
     is_deterministic,
     resumes_as_if_uninterrupted,
+    keeps_a_bounded_state,
     refuses_a_batch_of_one,
     keeps_still_in_eval,
     leaves_the_host_as_it_was,
@@ -291,7 +333,7 @@ PRETEXT_CHECKS: tuple[Callable[[PretextCandidate], str], ...] = (
     works_under_autocast,
     serves_padded_series,
 )
-"""All checks of a pretext, in the order in which they run."""
+"""All checks of a pretext, in the order in which they run. Without the first, the others say nothing."""
 
 
 # -- what they share ---------------------------------------------------------------------------------------------------
@@ -324,6 +366,43 @@ def _train(
         learner.after_step()
         losses.append(float(loss.detach()))
     return optimiser, losses
+
+
+def _sizes(pretext: nn.Module) -> dict[str, int]:
+    """Return the number of values in each attribute of a pretext, of its submodules and of its class."""
+    found: dict[str, int] = {}
+    for cls in type(pretext).__mro__[: type(pretext).__mro__.index(Pretext)]:
+        found |= {name: _size(value, set()) for name, value in vars(cls).items() if _holds(value)}
+    for path, module in pretext.named_modules():
+        for name, value in {**vars(module), **module._buffers}.items():
+            if name not in _OF_MODULE:
+                found[f"{path}.{name}".strip(".")] = _size(value, set())
+    return found
+
+
+_OF_MODULE = frozenset(vars(nn.Module()))
+
+
+def _holds(value: Any) -> bool:
+    return isinstance(value, (Tensor, np.ndarray, Mapping, list, tuple, set, deque))
+
+
+def _size(value: Any, seen: set[int]) -> int:
+    """Return the number of values in nested containers, tensors and objects. An object in two places counts once."""
+    if id(value) in seen or isinstance(value, nn.Module):
+        return 0
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        return value.numel()
+    if isinstance(value, np.ndarray):
+        return value.size
+    if isinstance(value, Mapping):
+        return sum(1 + _size(each, seen) for each in value.values())
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
+        return sum(1 + _size(each, seen) for each in value)
+    if isinstance(value, (str, bytes, bytearray)):
+        return len(value)
+    return sum(1 + _size(each, seen) for each in vars(value).values()) if hasattr(value, "__dict__") else 0
 
 
 def _hooks(host: nn.Module) -> int:

@@ -48,8 +48,12 @@ def check_head_candidate(candidate: HeadCandidate) -> list[CheckResult]:
 
 
 def check_pretext_candidate(candidate: PretextCandidate) -> list[CheckResult]:
-    """Run all checks of a pretext. An exception becomes a failed check and is not raised."""
-    return [_run(check, candidate) for check in PRETEXT_CHECKS]
+    """Run all checks of a pretext. An exception becomes a failed check and is not raised.
+
+    Without a finite loss the first check fails, and the others do not run, because each would name another fault.
+    """
+    first = _run(PRETEXT_CHECKS[0], candidate)
+    return [first, *(_run(check, candidate) for check in PRETEXT_CHECKS[1:] if first.passed)]
 
 
 def check_module(spec: ModuleSpec, hypers: Sequence[Mapping[str, Any]] | None = None) -> list[CheckResult]:

@@ -268,13 +268,31 @@ class TestInstanceDiscrimination:
         expected = -math.log(own / (own + odds)) - sum(math.log(1 - p / (p + odds)) for p in drawn_rows)
         assert float(loss) == pytest.approx(expected, rel=1e-5)
         # The constant is kept from the first step on.
-        assert float(pretext.constant) == 0
+        assert math.isinf(float(pretext.log_constant))
         pretext.after_step(nn.Identity(), Progress(1, 4))
-        assert float(pretext.constant) == pytest.approx(constant, rel=1e-5)
+        assert float(pretext.log_constant) == pytest.approx(math.log(constant), rel=1e-5)
         pretext.before_step(Progress(2, 4))
         pretext.loss(self.outputs(torch.tensor([[0.0, -3.0]]), noise=torch.tensor([[1, 1]])), items=torch.tensor([0]))
         pretext.after_step(nn.Identity(), Progress(2, 4))
-        assert float(pretext.constant) == pytest.approx(constant, rel=1e-5)
+        assert float(pretext.log_constant) == pytest.approx(math.log(constant), rel=1e-5)
+
+    def test_a_small_temperature_stays_finite(self):
+        """exp(1 / 0.001) is beyond single and double precision, and its logarithm is not."""
+        pretext = made("instance_discrimination", items=3, width=2, noise=2, temperature=0.001)
+        pretext.bank.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
+        f = torch.tensor([[3.0, 0.03]], requires_grad=True)
+        pretext.before_step(Progress(1, 4))
+        loss = pretext.loss(self.outputs(f, noise=torch.tensor([[1, 2]])), items=torch.tensor([0]))
+        # The own row has nearly all of the sum, whose mean over 3 rows times 3 is Z: h = 1 / (1 + 2 / 3).
+        assert float(loss.detach()) == pytest.approx(math.log(1 + 2 / 3), rel=1e-4)
+        loss.backward()
+        assert f.grad.isfinite().all()
+
+    @pytest.mark.parametrize("value", [0, -1.0, 101.0, 1e9, math.inf])
+    def test_a_temperature_has_bounds(self, value):
+        for name in ("instance_discrimination", "simclr", "moco"):
+            with pytest.raises(UnsupportedError, match=r"temperature.*at least 0.001, at most 100"):
+                made(name, temperature=value)
 
     def test_the_bank_changes_after_the_step(self):
         pretext = made("instance_discrimination", items=3, width=2)

@@ -10,9 +10,11 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
+import nasbench as nb
 from nasbench.backbones import create_backbone
 from nasbench.backbones.insertion import insert
 from nasbench.errors import EvaluationError, InputError
+from nasbench.ops.pretext import Pretext
 from nasbench.tasks import create_task
 from nasbench.tasks.recipe import Recipe
 from nasbench.training import loop
@@ -138,6 +140,26 @@ class TestTask:
         task = PretextTask(rows, "ts2vec")
         with pytest.raises(InputError, match=f"{next(iter(setting))}.*ts2vec"):
             loop.check_recipe(task.recipe.with_settings(setting), task, "cpu")
+
+    @pytest.mark.parametrize(
+        ("learn", "told"),
+        [
+            ("ts2vec", "learnt without labels by ts2vec: labels are read by knn_accuracy and probe_accuracy alone"),
+            ("semi_supervised", "learnt by semi_supervised, which reads the labels of 10 % of the training items;"),
+            ("semi_supervised(share=0.05)", "reads the labels of 5 % of the training items;"),
+            ("reads_all", "learnt by reads_all, which reads the labels of all training items;"),
+        ],
+    )
+    def test_whose_labels_are_read_is_told(self, rows, learn, told, clean_registry):
+        @nb.register_module(name="reads_all", kind="pretext", dims=1)
+        class ReadsAll(Pretext):
+            reads = ("labels",)
+            views = forward = loss = lambda self, *given, **known: None
+
+            def __init__(self, channels):
+                super().__init__()
+
+        assert told in PretextTask(rows, learn).notes[-1]
 
     def test_targets_have_no_labels_and_items_only_on_request(self, rows):
         task = PretextTask(rows, "ts2vec")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nasbench.errors import InputError
+from nasbench.errors import InputError, PluginError
 from nasbench.library.pretexts import build_pretext, spec_of
 from nasbench.ops.pretext import Progress
 from nasbench.tasks import item_count, map_tensors
@@ -112,6 +112,7 @@ class Learner(nn.Module):
 
         Raises:
             InputError: If there are fewer items than the pretext needs.
+            PluginError: If the loss is no scalar tensor.
         """
         return self._loss(inputs, targets, self._draw, amp) + self._take_aux()
 
@@ -139,7 +140,11 @@ class Learner(nn.Module):
         with autocast(inputs.device, amp):
             outputs = self.pretext(self.encoder, views)
         known = {name: targets[name] for name in self.pretext.reads}
-        return self.pretext.loss(map_tensors(as_float, outputs), **known)
+        loss = self.pretext.loss(map_tensors(as_float, outputs), **known)
+        if not isinstance(loss, Tensor) or loss.shape:
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise PluginError(f"the loss of {self.name} must be a scalar tensor, got {got}")
+        return loss
 
     def _pixels(self, x: Tensor) -> Tensor:
         return (x * self.std + self.mean).clamp(0, 1) if self.images else x

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench.errors import InputError
-from nasbench.library.pretexts import pretexts_for, spec_of
+from nasbench.library.pretexts import labels_read, pretexts_for, spec_of
 from nasbench.ops.pretext import Pretext
 from nasbench.tasks import Batch, Task, epoch_generator, shuffled
 from nasbench.tasks.forms import LABEL_FREE, PRETEXT_METRICS
@@ -86,19 +86,21 @@ class PretextTask(Task):
         return [str(name) for name in getattr(self.data, "classes", range(self.model_kwargs["num_classes"]))]
 
     def _note(self) -> str:
-        readers = "knn_accuracy and probe_accuracy alone"
-        if LABELS in self.reads:
-            readers = "knn_accuracy and probe_accuracy, and by the pretext for the share of the items that it declares"
-        judged = (
-            f"labels are read by {readers}"
-            if self.labelled
-            else "there are no labels, so plans are compared by the pretext's own validation loss, which says how well "
-            "the pretext is solved and not what the features are good for"
-        )
-        return (
-            f"learnt without labels by {self.learn}: {judged}. The last layer of each model is not trained; the "
-            "features before it are what was learnt"
-        )
+        share = labels_read(self.learn)
+        which = "all training items" if share >= 1 else f"{100 * share:.4g} % of the training items"
+        if not self.labelled:
+            told = (
+                f"learnt without labels by {self.learn}: there are no labels, so plans are compared by the pretext's "
+                "own validation loss, which says how well the pretext is solved and not what the features are good for"
+            )
+        elif share:
+            told = (
+                f"learnt by {self.learn}, which reads the labels of {which}; knn_accuracy and probe_accuracy read "
+                "those of all items"
+            )
+        else:
+            told = f"learnt without labels by {self.learn}: labels are read by knn_accuracy and probe_accuracy alone"
+        return f"{told}. The last layer of each model is not trained; the features before it are what was learnt"
 
     def check_augmentation(self, augmentation: str) -> None:
         """Raise `InputError` for any augmentation."""
