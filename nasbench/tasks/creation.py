@@ -82,8 +82,8 @@ def create_task(
         ignore: Value in masks of pixels without a label. The default is 255.
         scale: Factor of super-resolution, 2, 3 or 4. The default is 2.
         groups: A CSV file of the trials and patients of labelled series, as `nasbench.tasks.groups` describes it.
-        labels: Whether labels are needed. Without them, as for a pretext, images of `folder:` and `tar:` need no class
-            folders.
+        labels: Whether labels are needed. If not, as for a pretext, images of `folder:` and `tar:` need no class
+            folders, and the items of `series:` can all be of one class.
         seed: Seed of a random split.
         mean: Mean of each channel of pixels in [0, 1], as the backbone's pretrained weights expect it. The default is
             the mean of ImageNet.
@@ -124,7 +124,7 @@ def create_task(
         "csv:": lambda: _csv(text, csv_file(place), window, reading),
         "ett:": lambda: _ett(text, csv_file(place), window, reading),
         "digits-rows": lambda: _digit_rows(text, seed),
-        "series:": lambda: _labelled_series(text, ts_files(place), fill, groups, seed),
+        "series:": lambda: _labelled_series(text, ts_files(place), fill, groups, seed, labels=labels),
         "scenes-segment": lambda: _segmentation(text, None, ignore, image_options, head),
         "segment:": lambda: _segmentation(text, annotated_images(place), ignore, image_options, head),
         "scenes-detect": lambda: _detection(text, None, image_options, head),
@@ -234,12 +234,12 @@ def _digit_rows(text: str, seed: int) -> SeriesClassificationTask:
 
 
 def _labelled_series(
-    text: str, paths: list[Path], fill: str | None, groups: str | None, seed: int
+    text: str, paths: list[Path], fill: str | None, groups: str | None, seed: int, *, labels: bool
 ) -> SeriesClassificationTask:
     from nasbench.tasks.groups import read_groups
     from nasbench.tasks.series_classification import SeriesClassificationTask, read_items
 
-    items = read_items(paths, fill)
+    items = read_items(paths, fill, labels=labels)
     found = None if groups is None else read_groups(Path(groups), len(items.labels))
     return SeriesClassificationTask(text, items, groups=found, fill=fill, seed=seed)
 

@@ -68,6 +68,8 @@ class LabelledItems:
 class SeriesClassificationTask(Task):
     """Classify series: from scaled series `(B, steps, D)` to class numbers `(B,)`.
 
+    If the items have no classes, they can only be learnt by a pretext, as in `nasbench.tasks.images.ImageTask`.
+
     If the lengths of the items differ, all items are padded at their end to the longest. The padded steps are NaN, and
     the argument `padded` of the backbone is True.
 
@@ -109,8 +111,8 @@ class SeriesClassificationTask(Task):
         self._fit_scales(items)
         self._sha256 = _sha256(items)
         self.input_size = tuple(self.scaled.shape[1:])
-        self.model_kwargs = {"num_classes": len(self.classes)} | ({"padded": 1} if self.padded else {})
-        self.notes = (*items.notes, *drawn_note(name, made, seed, "items"))
+        self.model_kwargs = {"num_classes": max(1, len(self.classes))} | ({"padded": 1} if self.padded else {})
+        self.notes = (*items.notes, *drawn_note(name, made, seed, "items", by_class=bool(self.classes)))
         self.read = items.read
         if groups is not None:
             self.notes = (*self.notes, f"the items come from {groups.summary()}")
@@ -229,12 +231,13 @@ def digit_rows() -> LabelledItems:
     return LabelledItems(list(data.images), data.target.astype(np.int64), names, held_out={"test": 719, "val": 718})
 
 
-def read_items(paths: Sequence[Path], fill: str | None = None) -> LabelledItems:
+def read_items(paths: Sequence[Path], fill: str | None = None, *, labels: bool = True) -> LabelledItems:
     """Read a training file, and a test file if there is one.
 
     Args:
         paths: One file or two.
         fill: How to fill missing values: "linear" or "forward". None if no value is missing.
+        labels: Whether labels are needed. If not, items that are all of one class are items without labels.
 
     Raises:
         DataError: If a file cannot be read, if the two do not fit together or are the same, or if values are missing
@@ -255,30 +258,36 @@ def read_items(paths: Sequence[Path], fill: str | None = None) -> LabelledItems:
             f"{train.values[0].shape[1]}; give two files of one data set"
         )
     classes = [name for name in train.classes if name in set(train.labels)]
+    if not labels and len({*train.labels, *test.labels}) < 2:
+        classes = []
     for label, line in zip(test.labels, test.lines, strict=True):
-        if label not in classes:
+        if classes and label not in classes:
             raise DataError(
                 f"{test.path}:{line}: class {label!r} has no item in {train.path}, so it cannot be learnt; add such "
                 "items there, or leave the item out"
             )
-    if len(classes) < 2:
-        raise DataError(f"{train.path}: all items are of class {classes[0]!r}; give items of two or more classes")
+    if len(classes) == 1:
+        raise DataError(
+            f"{train.path}: all items are of class {classes[0]!r}; give items of two or more classes, or learn without "
+            "labels: --learn ts2vec needs none (nasbench modules lists the pretexts)"
+        )
     missing = {file.path.name: file.missing for file in files if file.missing}
     filled = [_filled(file, k, fill) for file in files for k in range(len(file.values))]
-    labels = np.array([classes.index(label) for file in files for label in file.labels], dtype=np.int64)
+    numbers = [classes.index(label) if classes else 0 for file in files for label in file.labels]
     counts = np.cumsum([0, *(len(file.values) for file in files)])
     given = {}
     if len(files) == 2:
         given = {split: np.arange(a, b) for split, a, b in zip(("train", "test"), counts[:-1], counts[1:], strict=True)}
     lengths = sorted({len(item) for item in filled})
-    absent = [name for name in train.classes if name not in classes]
+    absent = [name for name in train.classes if name not in classes] if classes else []
     read = {
         "files": " and ".join(
             f"{file.path.name} ({len(file.values)} item{'s' * (len(file.values) > 1)})" for file in files
         ),
         "steps": f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}, padded to {lengths[-1]}",
         "series": f"{filled[0].shape[1]}",
-        "classes": f"{len(classes)}" + (f"; {', '.join(absent)} have no item and are left out" if absent else ""),
+        "classes": (f"{len(classes)}" if classes else f"none, because all items are of class {train.labels[0]}")
+        + (f"; {', '.join(absent)} have no item and are left out" if absent else ""),
         **(
             {"missing": ", ".join(f"{count} value{'s' * (count > 1)} in {name}" for name, count in missing.items())}
             if missing
@@ -288,7 +297,7 @@ def read_items(paths: Sequence[Path], fill: str | None = None) -> LabelledItems:
     how = {"linear": "linearly from the same item", "forward": "with the last known value of the same item"}
     holes = sum(missing.values())
     notes = (f"{holes} missing value{'s are' if holes > 1 else ' is'} filled {how[str(fill)]}",) if missing else ()
-    return LabelledItems(filled, labels, classes, given=given, read=read, notes=notes)
+    return LabelledItems(filled, np.array(numbers, dtype=np.int64), classes, given=given, read=read, notes=notes)
 
 
 def _check_fill(fill: str | None) -> None:

@@ -118,8 +118,11 @@ def test_two_files_must_fit_together(tmp_path):
     test = written(tmp_path / "test.ts", rows=("1,2,3:up",), dimensions="1", univariate="true")
     with pytest.raises(DataError, match=r"test\.ts:11: 1 series, but .*train\.ts has 2"):
         read_items([train, test])
-    with pytest.raises(DataError, match="all items are of class 'up'"):
+    with pytest.raises(DataError, match=r"all items are of class 'up'.*--learn ts2vec needs none"):
         read_items([written(tmp_path / "one.ts", rows=(ROWS[0], ROWS[2]))])
+    alone = read_items([tmp_path / "one.ts"], labels=False)  # a pretext can learn them
+    assert (alone.classes, alone.labels.tolist()) == ((), [0, 0])
+    assert alone.read["classes"] == "none, because all items are of class up"
     copied = tmp_path / "copied.ts"
     copied.write_bytes(train.read_bytes())
     for same in (train, copied):
