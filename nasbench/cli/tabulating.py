@@ -19,7 +19,8 @@ class _OfEveryPlan(SettingsCommand):
 
     names = (
         "space", "backbone", "task", "seed", "seeds", "size", "lookback", "horizon", "fill", "dates", "series",
-        "target", "head", "neck", "ignore", "scale", "objectives", "device", "modules", "workers",
+        "target", "head", "neck", "ignore", "scale", "groups", "learn", "objectives", "device",
+        "modules", "workers",
     )  # fmt: skip
     meanings: ClassVar[dict[str, str]] = {
         "space": "a space of at most 100,000 plans: its name or a YAML file",

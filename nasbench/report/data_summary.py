@@ -56,6 +56,8 @@ def _named(count: Any, names: Any) -> str:
     """Return a number with the first of the names, such as "2: cat, dog"."""
     if not isinstance(names, list):
         return listed(count)
+    if not names:
+        return "none"
     more = len(names) - _MOST_NAMED
     return f"{len(names)}: {listed(names[:_MOST_NAMED])}{f' and {more:,} more' if more > 0 else ''}"
 

@@ -31,7 +31,7 @@ def notes_of(
         test: Metrics on the test split by plan hash.
     """
     if run.settings.learn != SUPERVISED and run.metric is not None:
-        yield _on_learning(run.settings.learn, run.metric)
+        yield _on_learning(run.settings.learn, run.metric, has_labels=_has_labels(run))
         yield from rank_note(run, finalists)
     if recorded is not None and recorded.bare is not None and recorded.noise.freedom:
         yield from _on_verdicts(recorded)
@@ -67,12 +67,18 @@ def notes_of(
         )
 
 
-def _on_learning(learn: str, metric: str) -> str:
+def _has_labels(run: Run) -> bool:
+    """Return whether the data can be learnt with labels: whether it has two classes or more, or forecasts."""
+    return ((run.config["task"] or {}).get("model_kwargs") or {}).get("num_classes") != 1
+
+
+def _on_learning(learn: str, metric: str, *, has_labels: bool) -> str:
     """Return what a ranking of plans that were trained by a pretext can tell, and what it cannot.
 
     Args:
         learn: The pretext.
         metric: The metric by which plans are compared.
+        has_labels: Whether the data can be learnt with labels too.
     """
     if metric in LABEL_FREE:
         told = (
@@ -84,10 +90,11 @@ def _on_learning(learn: str, metric: str) -> str:
             f"{metric} can tell whose features separate the classes of this data. It cannot tell which plan is best "
             "after training with labels, or for other classes"
         )
-    return (
-        f"Every plan was trained by the pretext {learn}. {told}. nasbench compare, of this run and of one with "
-        "--learn supervised and the same plans, tells how far the two rankings agree."
+    compared = (
+        " nasbench compare, of this run and of one with --learn supervised and the same plans, tells how far the two "
+        "rankings agree."
     )
+    return f"Every plan was trained by the pretext {learn}. {told}.{compared if has_labels else ''}"
 
 
 def _on_verdicts(recorded: RunTrainings) -> Iterable[str]:

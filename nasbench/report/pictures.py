@@ -181,7 +181,8 @@ def _features(run: Run, models: TrainedModels) -> Iterator[Picture]:
     caption = (
         f"Features of validation items{coloured}, along the two directions in which those of this model vary most "
         f"(PCA), for {' and '.join(shown)}, with seed {run.settings.seed}. The maps have different axes. Two "
-        "directions show a part of the features, so classes that overlap here can still be apart."
+        f"directions show a part of the features, so {'classes' if classes else 'items'} that overlap here can still "
+        "be apart."
     )
     yield _saved(run, feature_map.draw_feature_map(data, classes), data, "features", "map of features", caption)
 

@@ -19,7 +19,8 @@ def missing_of(run: RecordedRun) -> tuple[str, ...]:
     # version 0.1.0 wrote no data.json, and recorded no plug-ins
     if task is not None and run.config.get("plugins") is not None and not folder.data.is_file():
         missing.append(("what was read of the data", folder.data))
-    trained = task is not None and any(one.is_complete for one in run.evaluations())
+    has_items = task is not None and task.get("has_items", True)
+    trained = has_items and any(one.is_complete for one in run.evaluations())
     if trained and not any((folder.path / "items").glob("*.npy")):
         missing.append(("the values of single validation items", folder.path / "items"))
     # In a shared study, another machine may have measured the latency.

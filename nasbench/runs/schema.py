@@ -72,7 +72,7 @@ class TaskInfo(_Part):
     """The task: its data, and the recipe settings that differ from the task's default recipe.
 
     `attaches_itself` is true if its class has an `attach` of its own, which makes the models of hosts. `neck` is the
-    neck of its dense hosts if the settings give none.
+    neck of its dense hosts if the settings give none. `has_items` is false if its metric has no value of single items.
     """
 
     kind: Literal[
@@ -84,6 +84,7 @@ class TaskInfo(_Part):
     model_kwargs: dict[str, int] | None = None  # runs of version 0.1.0 have no model_kwargs
     neck: _Text = "none"
     attaches_itself: bool = False
+    has_items: bool = True
     notes: list[_Text] = []
     recipe_changes: dict[str, Any] = {}
 

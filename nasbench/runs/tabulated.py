@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from nasbench.backbones.slot_cache import RecordedSlot
 from nasbench.errors import DataError, InputError
 from nasbench.library.plan import Plan
+from nasbench.library.pretexts import SUPERVISED
 from nasbench.tasks.places import table_file
 
 __all__ = [
@@ -57,6 +58,7 @@ class TableInfo(BaseModel):
         task: The task on which plans were trained.
         head: The head that ended the models of a dense task, as an expression. None if the backbone ended them.
         neck: The neck of the hosts of a dense task, as an expression. None without a head.
+        learn: How the plans were trained: "supervised", or a pretext.
         space: The space, with the name of every variant. So modules that are registered later are not part of the
             space.
         slots: The slots of the backbone.
@@ -75,6 +77,7 @@ class TableInfo(BaseModel):
     task: str
     head: str | None = None
     neck: str | None = None
+    learn: str = SUPERVISED
     space: dict[str, Any]
     slots: tuple[RecordedSlot, ...]
     metrics: dict[str, str]

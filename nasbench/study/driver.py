@@ -362,6 +362,7 @@ def _config(problem: Problem, origins: Mapping[str, str], expected: Mapping[str,
             "model_kwargs": dict(problem.task.model_kwargs),
             **({} if problem.task.head is None else {"neck": problem.task.neck}),
             **({"attaches_itself": True} if problem.task.attaches_itself else {}),
+            **({} if problem.task.has_items else {"has_items": False}),
             "notes": [clean(note) for note in problem.task.notes],
             "recipe_changes": {
                 key: value

@@ -143,6 +143,7 @@ def _info(run: Run, problem: Problem) -> TableInfo:
         task="function" if problem.task is None else str(settings.task),
         head=settings.head,
         neck=None if settings.head is None or problem.task is None else settings.neck or problem.task.neck,
+        learn=settings.learn,
         space=problem.space.space.frozen().model_dump(mode="json", exclude_defaults=True),
         slots=tuple(RecordedSlot.model_validate(s, from_attributes=True) for s in problem.slots),
         metrics=directions,

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn.decomposition import PCA
 from support.demos import problem_of
 from support.recorded_run import Recorder
@@ -11,6 +12,7 @@ from support.recorded_run import Recorder
 from nasbench import cli
 from nasbench.backbones import create_backbone
 from nasbench.backbones.insertion import insert
+from nasbench.report.assembly import page_without_pictures
 from nasbench.report.curves import curves_data
 from nasbench.report.feature_map import draw_feature_map, feature_map_data
 from nasbench.report.feature_table import feature_table, rank_note
@@ -57,6 +59,26 @@ def test_an_export_says_that_the_last_layer_is_not_trained(run, tmp_path):
     assert "**The last layer is not trained.**" in (tmp_path / "model" / "README.md").read_text()
     assert "softmax" not in (tmp_path / "model" / "example.py").read_text()  # no classes are named
     assert not (tmp_path / "model" / "example-result.json").exists()
+
+
+def test_images_without_labels(tmp_path):
+    """A flat folder of images is searched, reported and exported, and nothing speaks of classes."""
+    (tmp_path / "flat").mkdir()
+    for i in range(12):
+        Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)).save(tmp_path / "flat" / f"{i}.png")
+    words = ["search", "--backbone", "test_resnet", "--task", f"folder:{tmp_path / 'flat'}", "--size", "32"]
+    words += ["--learn", "simclr", "--plan", "stage1=eca", "--seeds", "1", "--no-controls", "--set", "epochs=1"]
+    assert cli.main([*words, "--set", "latency_s=0", "--out", str(tmp_path / "run")]) == 0
+    page = page_without_pictures(load_run(tmp_path / "run"))
+    assert {"one class", "damaged"} & {alert.label for alert in page.alerts} == set()
+    assert dict(page.data)["classes"] == "none"
+    (table,) = (table for table in page.tables if table.title == "Features")
+    assert [column.title for column in table.columns[3:]] == ["RankMe", "feature spread", "pretext loss"]
+    assert "So label some items" in page.reading[0]
+    assert "--learn supervised" not in page.reading[0]  # it would be refused
+    assert "items that overlap here" in (tmp_path / "run" / "report.html").read_text()
+    assert cli.main(["export", str(tmp_path / "run"), "--trial", "1", "--out", str(tmp_path / "model")]) == 0
+    assert "image-feature-extraction" in (tmp_path / "model" / "README.md").read_text()
 
 
 def test_curves_have_knn_and_both_losses(run):
