@@ -58,7 +58,7 @@ def feature_table(run: Run, finalists: pd.DataFrame) -> Table | None:
         "and 0 if all are equal."
     )
     if "knn_accuracy" in shown:
-        caption += " kNN and the linear probe read labels, and the training did not."
+        caption += " kNN and the linear probe read labels."
     return Table("Features", columns, rows, caption)
 
 
