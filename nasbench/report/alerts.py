@@ -22,6 +22,8 @@ __all__ = ["Alert", "alerts_of"]
 _FEW_ITEMS = 100
 """With fewer validation items than this, one item alone changes an accuracy by more than a percentage point."""
 
+_MOST_NUMBERS = 8  # of trials in one alert
+
 _LONG_WAIT = 0.2
 """A larger share of the training time in which the GPU waits for data is worth more loading processes."""
 
@@ -113,10 +115,16 @@ def _of_comparison(finalists: pd.DataFrame, recorded: RunTrainings | None) -> It
 def _of_bounds(finalists: pd.DataFrame) -> Iterable[Alert]:
     if "breaks" not in finalists:
         return
-    broken = (finalists["breaks"] != "") & (finalists["plan"] != BARE.text)  # the headline tells it of the bare one
-    for row in finalists[broken].to_dict(orient="records"):
-        told = f"Trial {row['number']} is infeasible on the mean of its seeds: {row['breaks']}."
+    is_broken = (finalists["breaks"] != "") & (finalists["plan"] != BARE.text)  # the headline tells it of the bare one
+    broken = finalists[is_broken].to_dict(orient="records")
+    if len(broken) == 1:
+        told = f"Trial {broken[0]['number']} is infeasible on the mean of its seeds: {broken[0]['breaks']}."
         yield Alert("infeasible", f"{told} It is not on the front, and no verdict makes it an answer.")
+    elif broken:
+        shown = ", ".join(str(row["number"]) for row in broken[:_MOST_NUMBERS])
+        more = f" and {len(broken) - _MOST_NUMBERS} more" if len(broken) > _MOST_NUMBERS else ""
+        told = f"Trials {shown}{more} are infeasible on the means of their seeds. The column `breaks` says why."
+        yield Alert("infeasible", f"{told} They are not on the front, and no verdict makes them an answer.")
 
 
 def _of_costs(run: Run, finalists: pd.DataFrame) -> Iterable[Alert]:

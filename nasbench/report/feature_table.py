@@ -39,8 +39,8 @@ def feature_table(run: Run, finalists: pd.DataFrame) -> Table | None:
     shown = {name: title for name, title in _METRICS.items() if name in finalists}
     if run.settings.learn == SUPERVISED or not shown:
         return None
-    columns = (Column("plan"), Column("trial", True), Column("seeds", True))
-    columns += tuple(Column(title, True) for title in shown.values())
+    of_metrics = [Column(title, True) for title in shown.values()]
+    columns = (Column("plan"), Column("trial", True), Column("seeds", True), *of_metrics)
     rows = tuple(
         Row(
             (

@@ -52,12 +52,14 @@ def plan_words(text: str) -> str:
 
 
 def what_would_decide(row: Mapping[Hashable, Any]) -> str:
-    """Return, as a phrase, what is needed to decide a plan. "" if the plan is decided, or if nothing is known.
+    """Return, as a phrase, what is needed to decide a plan.
+
+    "" if the plan is decided or breaks a bound, or if nothing is known.
 
     Args:
         row: A row of `Run.finalists()`.
     """
-    if row["verdict"] != "NOT DECIDED":
+    if row["verdict"] != "NOT DECIDED" or not is_missing(row.get("breaks") or None):
         return ""
     if row["more_seeds"] <= _MOST_SEEDS:
         return f"{row['more_seeds']:.0f} more seed{'' if row['more_seeds'] == 1 else 's'} would decide it"

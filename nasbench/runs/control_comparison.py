@@ -54,6 +54,8 @@ def compare_with_controls(
 ) -> dict[str, ControlComparison]:
     """Compare each plan with its control, if the control was trained.
 
+    If one of the two is far below the bare backbone, the noise is that of their own seeds alone.
+
     Args:
         recorded: All trainings of the run.
         controls: The controls as recorded, by plan hash (`RunJournal.controls`).
@@ -62,10 +64,13 @@ def compare_with_controls(
         The comparisons by plan hash, in order of the plans' first trials.
     """
     compared = {}
+    kept = {one.plan_hash for one in recorded.kept}
     for plan in recorded.plans:
         record = controls.get(plan.plan_hash)
         control = None if record is None else recorded.controls.get(record.plan_hash)
         if record is not None and control is not None:
-            pair = compare_pair(plan.trainings, control.trainings, recorded.noise_with_controls)
+            shared = plan.plan_hash in kept and record.plan_hash in recorded.kept_controls
+            noise = recorded.noise_with_controls if shared else None
+            pair = compare_pair(plan.trainings, control.trainings, noise)
             compared[plan.plan_hash] = ControlComparison(record, plan, control, pair)
     return compared

@@ -137,8 +137,17 @@ class RunTrainings:
 
     @cached_property
     def noise_with_controls(self) -> Noise:
-        """The noise, pooled over the controls too. The comparison of plans with their controls uses it."""
-        return pooled_noise(self._own((*self.kept, *self.controls.values())), earlier=self.earlier)
+        """The noise, pooled over the controls too that are not left out (`kept_controls`)."""
+        return pooled_noise(self._own((*self.kept, *self.kept_controls.values())), earlier=self.earlier)
+
+    @cached_property
+    def kept_controls(self) -> Mapping[str, PlanTrainings]:
+        """The controls that are not far below the bare backbone, by plan hash. As `Standing.left_out` for plans."""
+        if self.bare is None:
+            return self.controls
+        every = [one.trainings for one in (*self.plans, *self.controls.values())]
+        left_out = standing(every, self.bare.trainings, self.noise).left_out[len(self.plans) :]
+        return {key: one for (key, one), out in zip(self.controls.items(), left_out, strict=True) if not out}
 
     def _own(self, plans: Iterable[PlanTrainings]) -> list[Trainings]:
         # Imported trainings are part of the noise of an earlier run, and must not count twice.

@@ -6,6 +6,7 @@ import pytest
 from support.recorded_run import TASK, Recorder
 
 from nasbench.library.plan import Plan
+from nasbench.report.formatting import what_would_decide
 from nasbench.report.next_step import next_step
 from nasbench.report.page import page_of
 from nasbench.report.race_table import race_table
@@ -96,6 +97,16 @@ def test_a_plan_whose_mean_breaks_a_bound_is_no_answer_anywhere(tmp_path):
     assert told[Plan.of(SE).text] == row["breaks"]
     front = scatter_data(run, "macs", "accuracy").front
     assert Plan.of(SE).text not in front["plan"].tolist()
+    assert what_would_decide(row) == ""  # it gets no further seeds
+
+
+def test_several_infeasible_plans_are_one_alert(tmp_path):
+    recorder = Recorder(tmp_path / "r", ("accuracy", "heat"), constraints=["heat<=110"])
+    for seed, heat in enumerate((100.0, 130.0)):
+        recorder.add(None, 0.80 + 0.001 * seed, seed, heat=90.0, reason="the noise" if seed else "")
+        for plan in (SE, ECA):
+            recorder.add(plan, 0.90 + 0.001 * seed, seed, heat=heat, reason="the best open plan" if seed else "")
+    assert alerts(recorder)["infeasible"].text.startswith("Trials 1, 2 are infeasible on the means of their seeds.")
 
 
 @pytest.mark.parametrize(("classes", "items", "labels"), [(1, 50, {"one class", "few items"}), (10, 500, set())])

@@ -30,8 +30,20 @@ def test_a_noisy_control_does_not_take_a_verdict_back(recorder):
     assert after["verdict"].tolist() == ["BARE", "BETTER"]
     recorded = trainings_of(recorder.run)
     assert recorded.noise.seed_variance == pytest.approx(0.01**2)
-    # four degrees of freedom at 0.01², two at 0.2²
-    assert recorded.noise_with_controls.seed_variance == pytest.approx((4 * 0.01**2 + 2 * 0.2**2) / 6)
+    # This control is far below the bare backbone. So its comparison has the noise of the plan's seeds and its own:
+    # s² = (2 · 0.01² + 2 · 0.2²) / 4 = 0.02005, t(.975, 4) = 2.776, and 2.776 · √(s² · 2/3) = 0.321.
+    assert recorded.noise_with_controls.seed_variance == pytest.approx(0.01**2)
+    row = after.loc[Plan.of(SE).text]
+    assert row["control_low"] == pytest.approx(0.15 - 0.321, abs=5e-4)
+    assert row["control_high"] == pytest.approx(0.15 + 0.321, abs=5e-4)
+
+
+def test_the_noise_of_a_control_that_is_not_far_below_is_pooled(recorder):
+    recorder.add_control(SE, {"stage1": "bottleneck(width=1)"}, (0.88, 0.9, 0.92))
+    # four degrees of freedom at 0.01², two at 0.02²
+    assert trainings_of(recorder.run).noise_with_controls.seed_variance == pytest.approx(
+        (4 * 0.01**2 + 2 * 0.02**2) / 6
+    )
 
 
 def test_stored_weights_say_their_seed(recorder):

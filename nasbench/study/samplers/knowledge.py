@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from nasbench.study.samplers.features import MAX_REMEMBERED, Features
 from nasbench.study.samplers.gaussian import Hyper
 from nasbench.study.samplers.leaning import Leaning
 from nasbench.study.samplers.scales import Scale
-from nasbench.study.samplers.seeding import initial_plans, singles
+from nasbench.study.samplers.seeding import fills, initial_plans, singles
 
 __all__ = ["Knowledge", "known_before", "nothing_breaks", "nothing_known", "stream"]
 
@@ -160,8 +161,9 @@ class Knowledge:
     def refusal(self) -> str:
         """Return which constraint every plan breaks, apart from the bare backbone. "" if a plan keeps all of them.
 
-        Of a space that is too large to be listed, `MAX_DRAWN` plans are drawn, and then all plans with one expression
-        are tried. Only constraints on values that are known before an evaluation are checked.
+        Of a space that is too large to be listed, `MAX_DRAWN` plans are drawn. Then the plans with one variant in one
+        slot or in all slots are tried, and then better and better neighbours of the best of them (`haven`). Only
+        constraints on values that are known before an evaluation are checked.
         """
         if not self.bounds or isinstance(self.space, GivenPlans):
             return ""
@@ -171,11 +173,15 @@ class Knowledge:
                 if self.allowed(plan):
                     return ""
                 tried[plan] = None
+        if self.haven is not None:
+            return ""
+        tried |= dict.fromkeys(self._descent)
         known = [told for plan in tried if (told := self.known(plan)) is not None]
         if not known:  # no plan can be evaluated, which is no fault of the constraints
             return ""
         bare = self.known(Plan({})) or {}
-        none = "no plan of the space keeps" if self.listed is not None else f"none of {len(tried):,} plans keeps"
+        whole = self.listed is not None
+        none = "no plan of the space keeps" if whole else f"none of {len(tried):,} plans that were tried keeps"
         for bound in self.bounds:
             values = [told[bound.name] for told in known if bound.name in told]
             if len(values) == len(known) and (bound.name in bare or not bound.relative):
@@ -185,19 +191,50 @@ class Knowledge:
         return f"{none} all of {', '.join(map(str, self.bounds))}"
 
     def _candidates(self) -> Iterator[Plan]:
-        """Yield every plan of a space that can be listed, otherwise drawn plans and then those with one expression."""
+        """Yield every plan of a space that can be listed, otherwise drawn plans and then those with one variant."""
         if self.listed is not None:
             yield from self.listed
             return
         rng = stream(self.seed, "constraints")
         yield from (self.space.sample(rng) for _ in range(MAX_DRAWN))
         yield from singles(self.space)
+        yield from fills(self.space)
+
+    @cached_property
+    def haven(self) -> Plan | None:
+        """The end of the descent from the drawn plans to one that breaks no known constraint. None if it breaks one."""
+        end = self._descent[-1] if self._descent else None
+        return end if end is not None and self.allowed(end) else None
+
+    @cached_property
+    def _descent(self) -> list[Plan]:
+        """Plans that break known constraints less and less, each a neighbour of the one before."""
+        steps = [min(self._candidates(), key=self._excess)]
+        while (excess := self._excess(steps[-1])) > 0.0:
+            best = min(self.space.neighbours(steps[-1]), key=self._excess, default=steps[-1])
+            if self._excess(best) >= excess:
+                break
+            steps.append(best)
+        return steps
+
+    def _excess(self, plan: Plan) -> float:
+        """Return how far the known values of a plan are beyond the constraints, in shares of the limits."""
+        known, bare = self.known(plan), self.known(Plan({})) or {}
+        if known is None or plan.is_bare:
+            return math.inf
+        beyond = 0.0
+        for bound in self.bounds:
+            if bound.name in known and (bound.name in bare or not bound.relative):
+                limit, value = bound.limit(bare), float(known[bound.name])
+                if not bound.holds(value, bare):
+                    beyond += abs(value - limit) / (abs(limit) or 1.0) + 1e-9  # `<` is broken at the limit too
+        return beyond
 
     def unseen(self, seen: Iterable[str], rng: random.Random, around: Iterable[Plan] = ()) -> Plan | None:
         """Draw a plan uniformly from those that were not seen and break no known constraint.
 
         If such plans are so rare that `MAX_DRAWN` draws do not find one, all plans of a small space are listed. In a
-        large space, neighbours of `around` are tried, in a random order.
+        large space, `haven` and neighbours of it and of `around` are tried, in a random order.
 
         Args:
             seen: Hashes of the plans that were seen.
@@ -216,6 +253,9 @@ class Knowledge:
             if plan is None or self.allowed(plan):
                 return plan
             hashes.add(plan.hash)
+        if self.haven is not None and self.haven.hash not in hashes:
+            return self.haven
+        around = around if self.haven is None else (self.haven, *around)
         allowed = [plan for plan in dict.fromkeys(around) if self.allowed(plan)]
         for plan in rng.sample(allowed, len(allowed)):
             for near in self.near(plan, rng, NEAR_ALLOWED):

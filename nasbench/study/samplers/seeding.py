@@ -12,7 +12,7 @@ from nasbench.library.plan import Plan
 from nasbench.measurement.properties.record import measured, recorded
 from nasbench.spaces import ResolvedSpace
 
-__all__ = ["FIRST_PLANS", "initial_plans", "singles"]
+__all__ = ["FIRST_PLANS", "fills", "initial_plans", "singles"]
 
 FIRST_PLANS = 6
 """Number of plans with which a study begins, including the bare backbone. It is a quarter of the default budget.
@@ -56,6 +56,14 @@ def singles(space: ResolvedSpace) -> Iterator[Plan]:
             plan = Plan(dict.fromkeys(slots, variant))
             if not plan.is_bare and space.params(plan) is not None and plan in space:
                 yield plan
+
+
+def fills(space: ResolvedSpace) -> Iterator[Plan]:
+    """Yield the plans with one variant in every slot that has it."""
+    for variant in dict.fromkeys(variant for choices, _ in space.served for variant in choices.variants):
+        plan = Plan({slot: variant for choices, slots in space.served if variant in choices.variants for slot in slots})
+        if not plan.is_bare and space.params(plan) is not None and plan in space:
+            yield plan
 
 
 def _size(costs: Mapping[str, Any]) -> float:

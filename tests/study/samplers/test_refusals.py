@@ -311,8 +311,39 @@ def macs_known(plan):
 
 def test_a_constraint_that_no_plan_of_a_large_space_keeps_ends_the_search_at_once(tmp_path):
     """Of 390,625 plans none keeps it. Before, all trials were spent on rejected plans."""
-    with pytest.raises(InputError, match=r"none of 1,0\d\d plans keeps macs<=10.5 \(the least is 11\); give a wider"):
+    with pytest.raises(
+        InputError, match=r"none of 1,0\d\d plans that were tried keeps macs<=10.5 \(the least is 11\); give a wider"
+    ):
         search(tmp_path / "r", known=macs_known, constraints=["macs<=10.5"])
+
+
+def found_rare(out, known, bound, sampler):
+    """Return the MACs of at most four plans, of 390,625 in eight slots, of which few keep the bound."""
+    given = {"known": known, "constraints": [bound], "sampler": sampler, "trials": 5, "report": False}
+    rows = search(out, lambda plan: {"accuracy": 0.5, **known(plan)}, **given).trials()
+    assert rows["state"].eq("complete").all()
+    return rows["macs"][rows["plan"] != "{}"]
+
+
+@pytest.mark.parametrize("sampler", ["auto", "random", "tpe"])
+def test_a_constraint_that_few_plans_of_a_large_space_keep_is_kept(sampler, tmp_path):
+    """33 plans have cbam in seven slots or eight, so a draw finds one in 12,000. They are near one another."""
+
+    def known(plan):
+        return {"macs": 20.0 - list(plan.values()).count("cbam")}
+
+    macs = found_rare(tmp_path / "r", known, "macs<=13", sampler)
+    assert len(macs) == 4
+    assert (macs <= 13).all()
+
+
+def test_a_constraint_that_only_one_plan_keeps_is_kept(tmp_path):
+    """Nothing leads to this plan: it has the least macs, all others have more with each module."""
+
+    def known(plan):
+        return {"macs": 1.0 if list(plan.values()) == ["cbam"] * 8 else 10.0 + len(plan)}
+
+    assert found_rare(tmp_path / "r", known, "macs<=5", "auto").tolist() == [1.0]
 
 
 @pytest.mark.parametrize(("sampler", "trials"), [("gp", 9), ("nsga2", 24), ("tpe", 24)])
