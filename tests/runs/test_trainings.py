@@ -33,7 +33,7 @@ def test_a_noisy_control_does_not_take_a_verdict_back(recorder):
     # This control is far below the bare backbone. So its comparison has the noise of the plan's seeds and its own:
     # s² = (2 · 0.01² + 2 · 0.2²) / 4 = 0.02005, t(.975, 4) = 2.776, and 2.776 · √(s² · 2/3) = 0.321.
     assert recorded.noise_with_controls.seed_variance == pytest.approx(0.01**2)
-    row = after.loc[Plan.of(SE).text]
+    row = after.iloc[1]
     assert row["control_low"] == pytest.approx(0.15 - 0.321, abs=5e-4)
     assert row["control_high"] == pytest.approx(0.15 + 0.321, abs=5e-4)
 
