@@ -34,8 +34,8 @@ def test_a_noisy_control_does_not_take_a_verdict_back(recorder):
     # s² = (2 · 0.01² + 2 · 0.2²) / 4 = 0.02005, t(.975, 4) = 2.776, and 2.776 · √(s² · 2/3) = 0.321.
     assert recorded.noise_with_controls.seed_variance == pytest.approx(0.01**2)
     row = after.iloc[1]
-    assert row["control_low"] == pytest.approx(0.15 - 0.321, abs=5e-4)
-    assert row["control_high"] == pytest.approx(0.15 + 0.321, abs=5e-4)
+    assert row["control_difference_low"] == pytest.approx(0.15 - 0.321, abs=5e-4)
+    assert row["control_difference_high"] == pytest.approx(0.15 + 0.321, abs=5e-4)
 
 
 def test_the_noise_of_a_control_that_is_not_far_below_is_pooled(recorder):
