@@ -76,7 +76,7 @@ def _leaf(learn: str) -> Leaf:
     known = [SUPERVISED, *list_modules(kind="pretext")]
     name = learn.partition("(")[0].strip()
     if name.isidentifier() and name not in MODULES:
-        raise UnknownNameError("way to learn", name, known)
+        raise UnknownNameError("way to learn", name, known, "`nasbench modules` lists the pretexts")
     part = parse(learn)
     if not isinstance(part, Leaf) or module_spec(part.name).kind != "pretext":
         raise InputError(f"learn={learn!r} is no pretext; allowed: {', '.join(known)}")

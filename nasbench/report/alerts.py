@@ -10,6 +10,7 @@ import pandas as pd
 from nasbench.evidence.comparison import keeps_bounds
 from nasbench.library.plan import BARE
 from nasbench.library.pretexts import SUPERVISED
+from nasbench.report.feature_table import rank_note
 from nasbench.report.headline import busy_load
 from nasbench.report.training_state import data_wait
 from nasbench.runs.damage import damage_of, missing_of
@@ -62,6 +63,7 @@ def alerts_of(
         *_of_comparison(finalists, recorded),
         *_of_bounds(finalists),
         *_of_costs(run, finalists),
+        *(Alert("low rank", text, True) for text in rank_note(run, finalists)),
     ]
     # Damaged files are known only after they were read.
     yield from (Alert("damaged", text, True) for text in (*damage_of(run), *missing_of(run)))

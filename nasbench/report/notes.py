@@ -11,7 +11,6 @@ from nasbench.evidence.hierarchy import posterior
 from nasbench.evidence.verdicts import FEWEST_FOR_MODEL
 from nasbench.library.pretexts import SUPERVISED
 from nasbench.measurement.latency.device_profile import HeldOut
-from nasbench.report.feature_table import rank_note
 from nasbench.runs.run import Run
 from nasbench.runs.trainings import RunTrainings
 from nasbench.tasks.forms import LABEL_FREE
@@ -32,7 +31,6 @@ def notes_of(
     """
     if run.settings.learn != SUPERVISED and run.metric is not None:
         yield _on_learning(run.settings.learn, run.metric, has_labels=_has_labels(run))
-        yield from rank_note(run, finalists)
     if recorded is not None and recorded.bare is not None and recorded.noise.freedom:
         yield from _on_verdicts(recorded)
     if (expected := run.config.get("expected")) and run.settings.atlas:

@@ -232,7 +232,7 @@ class SearchSettings(BaseModel):
     ] = "auto"
     atlas: Annotated[
         bool,
-        CommandLine("--atlas", off="--no-atlas"),
+        CommandLine("--atlas"),
         Field(description="let auto lean on what the atlas found of modules on other hosts and data"),
     ] = False
     seed: Annotated[

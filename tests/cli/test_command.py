@@ -63,7 +63,7 @@ def test_tabulate_takes_what_a_search_of_all_plans_leaves_open(nasbench):
     assert set(re.findall(r"^  (--[a-z]+)", out, re.MULTILINE)) == {
         "--backbone", "--task", "--seed", "--seeds", "--size", "--lookback", "--horizon", "--fill", "--dates",
         "--series", "--target", "--head", "--neck", "--scale", "--objective", "--device", "--modules", "--workers",
-        "--out", "--set", "--json", "--force", "--help",
+        "--out", "--set", "--json", "--force", "--help", "--learn", "--groups",
     }  # fmt: skip
     assert "Number of seeds for each plan; 1 by default." in " ".join(out.split())
 

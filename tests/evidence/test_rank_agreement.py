@@ -21,6 +21,15 @@ def test_equal_and_reversed():
     assert (reverse.tau, reverse.low, reverse.high) == (-1, -1, -1)
 
 
+@pytest.mark.parametrize(("plans", "low"), [(4, 0.0), (5, 1.0)])
+def test_few_plans_that_agree_by_chance_decide_nothing(plans, low):
+    """Unrelated orders of four plans are equal or reversed in 2 of 24 cases, of five plans in 2 of 120."""
+    order = np.arange(float(plans))
+    same, reverse = rank_agreement(order, order), rank_agreement(order, -order)
+    assert (same.low, same.tau, same.high) == (low, 1.0, 1.0)
+    assert (reverse.low, reverse.tau, reverse.high) == (-1.0, -1.0, -low)
+
+
 @pytest.mark.parametrize("digits", [1, 8])
 def test_it_is_that_of_scipy_with_and_without_ties(digits):
     a = DRAW.normal(size=30).round(digits)

@@ -148,7 +148,8 @@ def test_other_data_is_not_the_data_of_the_run(copied, monkeypatch):
         load_run(copied).task()
 
 
-def test_relative_data_is_found_from_another_working_directory(tmp_path, monkeypatch, image_folder):
+@pytest.mark.parametrize("learn", ["supervised", "simclr"])
+def test_relative_data_is_found_from_another_working_directory(learn, tmp_path, monkeypatch, image_folder):
     """data.json has the absolute path; config.yaml has what was typed."""
     from nasbench.runs.data import make_task
     from nasbench.runs.settings import SearchSettings
@@ -156,9 +157,9 @@ def test_relative_data_is_found_from_another_working_directory(tmp_path, monkeyp
     source = Path(image_folder.partition(":")[2])
     monkeypatch.chdir(source.parent)
     text = f"folder:{source.name}"
-    task = make_task(SearchSettings(task=text, backbone="test_resnet"))
+    task = make_task(SearchSettings(task=text, backbone="test_resnet", learn=learn))
     recorder = Recorder(tmp_path / "r")
-    recorder.run.config["settings"]["task"] = text
+    recorder.run.config["settings"] |= {"task": text, "learn": learn}
     recorder.run.config["identity"]["data"] = task.describe()
     create_run(tmp_path / "s", recorder.run.config, {}, task=task)
     monkeypatch.chdir(tmp_path)

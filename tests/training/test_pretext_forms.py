@@ -142,6 +142,9 @@ def test_an_epoch_of_training_lowers_the_loss_and_leaves_the_host_alone(name, le
 
 
 def test_a_pretext_that_reads_labels_says_so_and_needs_classes():
-    assert "by the pretext for the share" in PretextTask(create_task("digits-rows"), "semi_supervised").notes[-1]
+    assert (
+        "which reads the labels of 10 % of the training items"
+        in PretextTask(create_task("digits-rows"), "semi_supervised").notes[-1]
+    )
     with pytest.raises(InputError, match="semi_supervised reads some labels, and the items of co2 have none"):
         PretextTask(create_task("co2", lookback=16, horizon=4), "semi_supervised")

@@ -69,7 +69,7 @@ class PretextTask(Task):
         self.labelled = self.has_items = data.kind in _LABELLED and data.model_kwargs["num_classes"] > 1
         if LABELS in cls.reads and not self.labelled:
             raise InputError(f"learn={learn}: {spec.name} reads some labels, and the items of {data.name} have none")
-        self.name, self.kind, self.input_size, self.any_size = data.name, data.kind, data.input_size, data.any_size
+        self.kind, self.input_size, self.any_size = data.kind, data.input_size, data.any_size
         self.model_kwargs, self.splits, self.read = data.model_kwargs, data.splits, data.read
         self.metrics = PRETEXT_METRICS if self.labelled else {name: PRETEXT_METRICS[name] for name in LABEL_FREE}
         self.metric = next(iter(self.metrics))
@@ -77,6 +77,15 @@ class PretextTask(Task):
         usual = data.recipe.with_settings(cls.recipe)
         # Validated several times, so that a curve of kNN is recorded. It takes about as long as an epoch of training.
         self.recipe = usual.with_settings({"validate_every": max(1, usual.epochs // _CURVE)})
+
+    @property
+    def name(self) -> str:
+        """The name of the user's task."""
+        return self.data.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self.data.name = name  # `describe` reads it there
 
     @property
     def class_names(self) -> list[str]:

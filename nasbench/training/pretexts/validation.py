@@ -69,7 +69,7 @@ def validate_features(
     if width < COLLAPSED:
         raise EvaluationError(
             f"all items of the {split} split have the same features (spread {width:.2g}), so nothing was learnt from "
-            f"{task.learn}",
+            f"{task.learn}; either the encoder collapsed, or the items themselves are all alike",
             kind="collapsed",
         )
     correct = None

@@ -254,7 +254,9 @@ def test_the_folder_is_a_repository_of_the_hub(run, tmp_path):
 
 
 def test_a_card_tells_intervals_and_no_folders():
-    settings = SimpleNamespace(task="folder:/home/me/my flowers", backbone="resnet18.a1_in1k", pretrained=True)
+    settings = SimpleNamespace(
+        task="folder:/home/me/my flowers", backbone="resnet18.a1_in1k", pretrained=True, learn="supervised"
+    )
     run = SimpleNamespace(settings=settings, path=Path("runs/one"))
     config = {"kind": "classification", "plan": {"stage1": "se"}, "run": {"trial": 3}, "architecture": "resnet18"}
     row = {"accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": float("nan"), "seeds": 3}
