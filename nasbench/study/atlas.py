@@ -9,13 +9,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasbench.backbones.slot_cache import slots_by_name
 from nasbench.errors import DataError, RunError
-from nasbench.evidence.atlas import code_file, code_hashes
-from nasbench.evidence.atlas_protocol import Group, Pass
-from nasbench.files import read_json, write_text
+from nasbench.evidence.atlas import code_file, code_hashes, read_code
+from nasbench.evidence.atlas_protocol import LATENCY_S, Group, Pass
+from nasbench.files import write_text
 from nasbench.library.modules import list_modules
-from nasbench.library.plan import Plan
 from nasbench.runs.folder import RunFolder
 from nasbench.runs.run import load_run
 from nasbench.study.phases.events import Listener
@@ -24,20 +22,16 @@ from nasbench.study.search import search
 if TYPE_CHECKING:
     from nasbench.runs.run import Run
 
-__all__ = ["LATENCY_S", "cifar10_tenth", "data_of", "plans_of", "run_group"]
-
-LATENCY_S = 60.0
-"""Most seconds for which the latency of a group's plans is measured."""
+__all__ = ["cifar10_tenth", "data_of", "plans_of", "run_group"]
 
 _TRAINED, _VALIDATED = 100, 200  # images a class
-_INPUTS = {2: (3, 32, 32), 1: (96, 7)}
 _CIFAR_TAR = "cifar10-tenth.tar"
 
 
 def plans_of(group: Group, of_pass: Pass) -> list[str]:
     """Return the plans of a pass: each module at every stage, then, if the pass says so, at each single stage."""
     names = list_modules(dims=group.dims, kind="module")
-    stages = _stages(group) if of_pass.stages else []
+    stages = group.stages if of_pass.stages else ()
     return [*names, *(f"{stage}={name}" for stage in stages for name in names)]
 
 
@@ -147,18 +141,12 @@ def _copy(source: tarfile.TarFile, names: list[str], split: str, target: tarfile
         target.addfile(member, io.BytesIO(read))
 
 
-def _stages(group: Group) -> list[str]:
-    """Return the slots that a plan without a slot fills: the stages of the host, or all slots if it has none."""
-    names = [slot.name for slot in slots_by_name(group.host, _INPUTS[group.dims])]
-    return list(Plan.of(list_modules(dims=group.dims, kind="module")[0]).resolve(names))
-
-
 def _record_code(group: Group, out: Path) -> None:
     """Record the hash of each module's code beside the run. Refuse to extend the run if the code was changed."""
     hashes = code_hashes(list_modules(dims=group.dims, kind="module"))
     file = code_file(out)
     if file.is_file():
-        there = read_json(file, "record of the code", RunError)
+        there = read_code(out)
         changed = [name for name, known in hashes.items() if there.get(name, known) != known]
         if changed:
             raise RunError(

@@ -4,6 +4,9 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.atlas import VERSIONS, atlas, frame, row
 
@@ -28,7 +31,7 @@ def test_the_atlas_has_the_promised_columns_and_types():
 
 
 def test_the_committed_rows_fit():
-    module.check_rows(nb.load_atlas())
+    module.check_atlas(module.read_atlas(module.atlas_file()))
 
 
 def test_what_is_written_is_read_again(tmp_path):
@@ -59,22 +62,36 @@ def test_what_is_written_is_read_again(tmp_path):
         ({"module": "sse"}, "did you mean 'se' or 'muse'?"),
         ({"module": "add"}, "it is a fusion"),
         ({"property": "sparsity"}, "property 'sparsity', but the module declares 'globality'"),
-        ({"slots": "stage1; stage2"}, "slots 'stage1; stage2', expected 'same' or the name of one slot"),
-        ({"seeds": 1}, "1 seeds, expected at least 2"),
+        ({"slots": "stage1; stage2"}, "slots 'stage1; stage2', expected same or stage1 or stage2 or stage3 or stage4"),
+        ({"slots": "stage9"}, "slots 'stage9', expected same or stage1"),
+        ({"seeds": 3}, "3 seeds, expected 4 or 8, as a pass of the protocol has"),
+        ({"difference": 0.011}, "difference 0.011 is not in the middle of its interval from -0.01 to 0.03"),
+        (
+            {"versions": json.dumps(VERSIONS | {"data": "0", "module": "0", "torch": 2})},
+            "versions has torch 2, expected text",
+        ),
+        ({"versions": json.dumps(VERSIONS | {"data": "0", "module": "0", "torch": "x"})}, "versions has torch 'x'"),
+        (
+            {"control_difference": 0.1, "control_low": -0.1, "control_high": 0.3, "control_verdict": "BETTER"},
+            "control_verdict BETTER with an interval from -0.1 to 0.3",
+        ),
         ({"low": 0.02}, "difference 0.01 with an interval from 0.02 to 0.03"),
         ({"high": np.nan}, "difference 0.01 with an interval from -0.01 to nan"),
         ({"difference": np.inf, "high": np.inf}, "difference inf"),
         ({"control_difference": 0.1}, "control_difference 0.1 with an interval from nan to nan"),
         ({"verdict": "BEST"}, "verdict 'BEST', expected BETTER, WORSE, NOT DECIDED"),
         ({"verdict": "WORSE"}, "WORSE with an interval up to 0.03"),
-        ({"difference": -0.005, "verdict": "BETTER"}, "BETTER with a difference of -0.005"),
+        ({"difference": -0.005, "low": -0.02, "verdict": "BETTER"}, "BETTER with a difference of -0.005"),
         ({"control_verdict": "SAME"}, "control_verdict 'SAME'"),
         ({"control_verdict": "BETTER"}, "control_verdict BETTER without a control_difference"),
         ({"macs": 0}, "params 1100 and macs 0, expected positive numbers"),
         ({"latency_ratio": 0.0}, "latency_ratio 0.0, expected a positive number or none"),
-        ({"versions": "{"}, "versions lack nasbench, python, torch, timm, device, module, data"),
+        ({"versions": "{"}, "versions lack nasbench, python, torch, timm, device, module, data, judged"),
         ({"versions": json.dumps(VERSIONS | {"data": "0" * 64, "module": "0"})}, "the data has the hash 000000000000"),
-        ({"versions": json.dumps(VERSIONS | {"data": "0" * 64, "module": "0"})}, "measure it again, or drop the row"),
+        (
+            {"versions": json.dumps(VERSIONS | {"data": "0" * 64, "module": "0"})},
+            "`scripts/atlas collect` drops the row, and `scripts/atlas run digits-test_resnet --out NEW`",
+        ),
     ],
 )
 def test_a_row_that_does_not_fit_is_refused(changed, told):
@@ -90,6 +107,12 @@ def test_rows_that_do_not_fit_together_are_refused():
     other["versions"] = json.dumps(json.loads(other["versions"]) | {"torch": "3"})
     with pytest.raises(InputError, match="test_resnet, digits: rows of one group come from one run"):
         module.check_rows(frame(row(), other))
+    with pytest.raises(InputError, match="equal numbers of seeds, and these have 4 or 8"):
+        module.check_rows(frame(row(), row("eca", seeds=8)))
+    with pytest.raises(InputError, match="additive_attention on test_resnet, digits, same: neither a row nor a reason"):
+        module.check_atlas(atlas(row()))
+    with pytest.raises(InputError, match="test_resnet, digits: the bare host of these rows is not told"):
+        module.check_atlas(module.Atlas(frame(row())))
 
 
 def test_columns_that_do_not_fit_are_refused():
@@ -105,6 +128,19 @@ def test_columns_that_do_not_fit_are_refused():
 def test_a_file_that_is_no_atlas_is_told(tmp_path):
     with pytest.raises(DataError, match="cannot read the atlas"):
         module.read_atlas(tmp_path / "none.parquet")
+    for text in ("[]", "zz", '{"groups": [{"x": 1}]}', '{"unmeasured": 3}'):
+        table = pa.Table.from_pandas(frame(row())).replace_schema_metadata({"nasbench.atlas": text})
+        pq.write_table(table, tmp_path / "a.parquet")
+        with pytest.raises(DataError, match=r"the metadata of .* is not that of an atlas: .*scripts/atlas collect"):
+            module.read_atlas(tmp_path / "a.parquet")
+    for given, told in (
+        (frame(row()).assign(foo=1), "an atlas has no column foo"),
+        (frame(row()).assign(seeds="four"), "column seeds has the type .*string, expected int"),
+        (frame(row()).assign(module=pd.Series([None], dtype=str)), "column module has empty values"),
+    ):
+        given.to_parquet(tmp_path / "a.parquet")
+        with pytest.raises(DataError, match=told):
+            module.read_atlas(tmp_path / "a.parquet")
     frame(row()).drop(columns="macs").to_parquet(tmp_path / "a.parquet")
     with pytest.raises(DataError, match="is not an atlas: it has no column macs"):
         module.read_atlas(tmp_path / "a.parquet")

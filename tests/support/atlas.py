@@ -9,7 +9,9 @@ from nasbench.evidence.atlas import COLUMNS, Atlas, Measured, Unmeasured, code_h
 from nasbench.evidence.atlas_protocol import PROTOCOL, group_named
 from nasbench.library.modules import module_spec
 
-VERSIONS = {"nasbench": "0.1.0", "python": "3.11", "torch": "2", "timm": "1", "device": "cpu (x86_64)"}
+VERSIONS = {
+    "nasbench": "0.1.0", "python": "3.11", "torch": "2", "timm": "1", "device": "cpu (x86_64)", "judged": "0",
+}  # fmt: skip
 
 
 def row(module: str = "se", group: str = "digits-test_resnet", **changed: Any) -> dict[str, Any]:

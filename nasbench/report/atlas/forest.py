@@ -54,7 +54,7 @@ def draw_forest(frame: pd.DataFrame, metric: str, direction: str) -> Figure:
     """Draw a forest plot of a `forest_frame`.
 
     A filled marker is decided (BETTER or WORSE), an empty one is not. A difference beyond the axis is an arrow at its
-    edge, because one module that breaks the training would squeeze all others to a line.
+    edge with its figure, because one module that breaks the training would squeeze all others to a line.
     """
     names = list(dict.fromkeys(frame["module"]))
     groups = sorted(set(frame["group"]))
@@ -76,6 +76,9 @@ def draw_forest(frame: pd.DataFrame, metric: str, direction: str) -> Figure:
                          facecolors=[colour if each else "white" for each in decided[inside]], label=group)  # fmt: skip
             beyond = (own["difference"] < left).to_numpy()
             axes.scatter(value[beyond], height[beyond], s=16, marker="<", color=[colour], zorder=3, clip_on=False)
+            for place, figure_beyond in zip(height[beyond], own["difference"][beyond], strict=True):
+                axes.annotate(f"{figure_beyond:.0f}", (left, place), (6, 0), textcoords="offset points", fontsize=6,
+                              color=colour, va="center", bbox={"fc": "white", "ec": "none", "pad": 0.5})  # fmt: skip
         axes.axvline(0, color=BLACK, lw=0.8)
         axes.set(yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6), xlim=(left, right))
         axes.set_yticklabels(names, fontsize=8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,19 @@ from nasbench.evidence.atlas import Atlas, Measured
 from nasbench.evidence.atlas_protocol import GROUPS, PASSES, PROTOCOL, RULES, SAME, Group, Pass
 from nasbench.evidence.rank_agreement import FEWEST
 from nasbench.files import write_text
-from nasbench.library.modules import list_modules
 from nasbench.library.registry import PROPERTIES
 from nasbench.report.atlas.forest import draw_forest, forest_frame
-from nasbench.report.atlas.summary import ModuleStanding, agreements, at_every_stage, never_better, standings
+from nasbench.report.atlas.summary import (
+    ModuleStanding,
+    agreements,
+    at_every_stage,
+    never_better,
+    standings,
+    twins_by_name,
+)
 from nasbench.report.formatting import is_missing, with_interval
 from nasbench.report.plotting import save_figure
+from nasbench.study.driver import MAX_TIMED
 from nasbench.text import human
 
 __all__ = ["KINDS", "atlas_page", "write_page"]
@@ -29,7 +37,6 @@ KINDS = {2: "images", 1: "series"}
 """What modules of these dims are measured on."""
 
 _FIRST = 3
-_DECIDED = ("BETTER", "WORSE")
 _NONE = "none"
 _SHOWN = ("nasbench", "python", "torch", "timm", "device")  # of the versions
 
@@ -51,14 +58,14 @@ def atlas_page(atlas: Atlas) -> str:
     for dims, kind in KINDS.items():
         parts += [f"## {kind.capitalize()}: try these first", *_first(atlas, dims)]
     parts += [_SOURCES, "## What generalises to other hosts", *_generalises(atlas)]
-    parts += ["## What never helped", *_never(atlas)]
+    parts += ["## WORSE so far", *_never(atlas)]
     parts += ["## By property", _FOREST_NOTE]
     parts += [
         f"### {KINDS[dims].capitalize()}: {_titled(property)}\n\n"
         f"![{KINDS[dims]}, {property}: difference of each module from the bare host]({_plot_name(dims, property)})"
         for dims, property in _plots(atlas)
     ]
-    parts += ["## All modules at every stage", _TABLE_NOTE, _table(atlas)]
+    parts += ["## All modules at every stage", _TABLE_NOTE, _controls(atlas), _table(atlas)]
     single = atlas.rows[atlas.rows["slots"] != SAME]
     if len(single):
         parts += ["## At a single stage", _SINGLE_NOTE, _single_table(single)]
@@ -79,19 +86,27 @@ _SORTED = """The order is by the number of groups with BETTER minus those with W
 units of its interval. Intervals have 95 %."""
 
 _FOREST_NOTE = """One line is one module with 95 % intervals, the best on average first. A filled marker is BETTER
-or WORSE, an empty one is not decided. An arrow stands for a difference beyond the axis. A module with several
-properties is in several plots."""
+or WORSE, an empty one is not decided. An arrow with its figure stands for a difference beyond the axis. A module with
+several properties is in several plots."""
 
-_TABLE_NOTE = """On the site, a click on a title sorts. `against equal cost` is the difference from a plain block that
-adds about as many MACs at the same slots. It is left out where no such block is near in cost. MACs and parameters
-are those of the whole model, with their ratio to the bare host. Latency is the ratio to the bare host."""
+_WORSE_NOTE = """WORSE needs a 95 % interval below 0. A module far below the bare host (more than three standard
+errors, and further than the best is above) is judged by this interval alone, without a correction for the number of
+modules. All others also need the model's probability ([verdicts](verdicts.md)). So of many modules without any effect,
+few would be WORSE by chance, and another host can show another result."""
+
+_TABLE_NOTE = """On the site, a click on a title sorts. MACs and parameters are those of the whole model, with their
+ratio to the bare host. Latency is the ratio to the bare host. `control` is the control minus the bare host, and
+`against equal cost` is the module minus the control, with its interval and verdict. They are left out where no plain
+block is near in cost."""
 
 _SINGLE_NOTE = """The same modules at one stage alone: the difference from the bare host with its interval, and the
 verdict if it is decided."""
 
 _ADD = """A group is one host on one data set. `scripts/atlas run` measures the groups, or those that are
 named. It can be stopped and resumed. `--device cuda` uses a GPU. `scripts/atlas collect RUN...` puts the rows of
-finished runs into `reports/atlas.parquet`, checks them and writes this page. Then open a pull request with these files.
+finished runs into `reports/atlas.parquet`, checks them and writes this page. It judges them anew: in the column
+`versions`, `judged` is the hash of the code in `nasbench/evidence` that did, and `git` is the commit of the training.
+After a new module, or a change of the code of one, it says so on this page. Then open a pull request with these files.
 A new host or data set is a line in `nasbench/evidence/atlas_protocol.py`. `scripts/atlas check`, which the tests run
 too, refuses rows whose protocol, versions, hashes or numbers do not fit."""
 
@@ -105,7 +120,9 @@ def _first(atlas: Atlas, dims: int) -> list[str]:
     groups = [g for g in atlas.groups if (g.host, g.data) in set(zip(there["host"], there["data"], strict=True))]
     lines = []
     for place, each in enumerate(found[:_FIRST], 1):
-        lines.append(f"{place}. `{each.module}`, {_macs_range(each, groups)} the MACs of the bare host")
+        lines.append(
+            f"{place}. {_named(each.module, each.twins)}, {_macs_range(each, groups)} the MACs of the bare host"
+        )
         lines += [f"    - {_verdict_text(each, group)}" for group in groups]
     return [_sureness(found, len(groups)), "\n".join(lines), _SORTED, _better_at_one_stage(atlas.rows, dims)]
 
@@ -113,11 +130,12 @@ def _first(atlas: Atlas, dims: int) -> list[str]:
 def _better_at_one_stage(rows: pd.DataFrame, dims: int) -> str:
     """Return a sentence on the modules that are BETTER at a single stage. "" if there is none."""
     own = rows[(rows["dims"] == dims) & (rows["slots"] != SAME) & (rows["verdict"] == "BETTER")]
-    places: dict[str, list[str]] = {}
-    for row in own.sort_values("module", kind="stable").to_dict("records"):
-        places.setdefault(row["module"], []).append(f"{row['slots']} of {row['host']} on {row['data']}")
-    told = ", ".join(f"`{module}` ({'; '.join(where)})" for module, where in places.items())
-    return f"BETTER at a single stage: {told}." if told else ""
+    told = []
+    for module, twins in twins_by_name(own).items():
+        where = own[own["module"] == module].to_dict("records")
+        places = "; ".join(f"{row['slots']} of {row['host']} on {row['data']}" for row in where)
+        told.append(f"{_named(module, twins)}: {places}")
+    return f"BETTER at a single stage: {'. '.join(told)}." if told else ""
 
 
 def _sureness(found: Sequence[ModuleStanding], groups: int) -> str:
@@ -137,10 +155,11 @@ def _sureness(found: Sequence[ModuleStanding], groups: int) -> str:
         told = f"{counted}, {len(several)} on more than one and WORSE on none: {_names(several)}."
     else:
         told = f"{counted}, and none on more than one. So do not expect the order below to hold on another host."
+    once = " Modules with the same figures count once." if any(each.twins for each in found) else ""
     return (
         f"{told} {harming} {_are(harming)} WORSE on some and BETTER on none. BETTER means a probability "
         "above 0.975 in a model of all modules of the group, which allows for choosing the best of many "
-        "([verdicts](verdicts.md))."
+        f"([verdicts](verdicts.md)).{once}"
     )
 
 
@@ -148,8 +167,14 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
+def _named(module: str, twins: Sequence[str]) -> str:
+    """Return the name of a module with its twins: "`eca` (the same as `timm/eca`)"."""
+    same = " and ".join(f"`{twin}`" for twin in twins)
+    return f"`{module}` (the same as {same})" if same else f"`{module}`"
+
+
 def _names(standing: Iterable[ModuleStanding]) -> str:
-    return ", ".join(f"`{each.module}`" for each in standing)
+    return ", ".join(_named(each.module, each.twins) for each in standing)
 
 
 def _verdict_text(each: ModuleStanding, group: Measured) -> str:
@@ -160,10 +185,7 @@ def _verdict_text(each: ModuleStanding, group: Measured) -> str:
     row = own.iloc[0]
     verdict = f"**{row['verdict']}**" if row["verdict"] == "BETTER" else row["verdict"]
     difference = with_interval(row["difference"], row["low"], row["high"], "+")
-    control = (
-        f", and {row['control_verdict']} than a plain block of its cost" if row["control_verdict"] in _DECIDED else ""
-    )
-    return f"{group.data}, {group.host}: {verdict}, gain {difference} in {group.metric}{control}"
+    return f"{group.data}, {group.host}: {verdict}, gain {difference} in {group.metric}"
 
 
 def _macs_range(each: ModuleStanding, groups: Sequence[Measured]) -> str:
@@ -199,15 +221,16 @@ def _never(atlas: Atlas) -> list[str]:
     for dims, kind in KINDS.items():
         found = never_better(atlas.rows, dims)
         total = len(standings(atlas.rows, dims))
-        told = ", ".join(f"`{e.module}` ({e.worse} of {e.groups})" for e in found)
         if total:
-            parts.append(
-                f"**{kind.capitalize()}**: {len(found)} of {total} modules were WORSE in at least one group and BETTER "
-                f"nowhere{': ' + told if told else ''}."
-            )
-    if not parts:
-        return ["Nothing was measured yet."]
-    return [*parts, "In brackets: in how many groups it is WORSE, of those that measured it at every stage."]
+            lines = [
+                f"**{kind.capitalize()}**: {len(found)} of {total} modules {_are(len(found))} WORSE on some host and "
+                f"data and BETTER on none{':' if found else '.'}"
+            ]
+            for worse, measured in dict.fromkeys((e.worse, e.groups) for e in found):
+                names = _names(e for e in found if (e.worse, e.groups) == (worse, measured))
+                lines.append(f"- WORSE on {worse} of {measured}: {names}.")
+            parts += [lines[0], "\n".join(lines[1:])]
+    return [*parts, _WORSE_NOTE] if parts else ["Nothing was measured yet."]
 
 
 def _plots(atlas: Atlas) -> list[tuple[int, str]]:
@@ -230,9 +253,9 @@ def _titled(property: str) -> str:
 
 def _table(atlas: Atlas) -> str:
     bare = {(g.host, g.data): g for g in atlas.groups}
-    titles = ["module", "property", "host", "data", "seeds", "difference", "verdict", "against equal cost", "control",
+    titles = ["module", "property", "host", "data", "seeds", "difference", "verdict", "control", "against equal cost",
               "params", "MACs", "latency"]  # fmt: skip
-    numeric = {"seeds", "difference", "against equal cost", "params", "MACs", "latency"}
+    numeric = {"seeds", "difference", "control", "against equal cost", "params", "MACs", "latency"}
     body = []
     rows = atlas.rows[atlas.rows["slots"] == SAME].sort_values(
         ["dims", "data", "host", "difference"], ascending=[False, True, True, False], kind="stable"
@@ -244,8 +267,7 @@ def _table(atlas: Atlas) -> str:
             _text(row["data"]), _number(row["seeds"], str(row["seeds"])),
             _number(row["difference"], with_interval(row["difference"], row["low"], row["high"], "+")),
             _text(row["verdict"]),
-            _control(row),
-            _text(row["control_verdict"]),
+            *_control(row),
             _number(row["params"], f"{human(row['params'])} ({row['params'] / group.params:.2f}x)"),
             _number(row["macs"], f"{human(row['macs'])} ({row['macs'] / group.macs:.2f}x)"),
             _number(row["latency_ratio"], "" if is_missing(row["latency_ratio"]) else f"{row['latency_ratio']:.2f}x"),
@@ -254,12 +276,30 @@ def _table(atlas: Atlas) -> str:
     return _html(titles, numeric, body, "verdict")
 
 
-def _control(row: Mapping[Any, Any]) -> str:
-    """Return the cell of the comparison with the control. Empty where the costs are too different to compare."""
+def _control(row: Mapping[Any, Any]) -> tuple[str, str]:
+    """Return the cells of the control and of the comparison with it. Empty where the costs are too different."""
     if not row["control_verdict"]:
-        return _number(math.nan, "")
-    value = row["control_difference"]
-    return _number(value, with_interval(value, row["control_low"], row["control_high"], "+"))
+        return _number(math.nan, ""), _number(math.nan, "")
+    control, value = row["difference"] - row["control_difference"], row["control_difference"]
+    shown = with_interval(value, row["control_low"], row["control_high"], "+")
+    return _number(control, f"{control:+.3f}"), _number(value, f"{shown} {row['control_verdict']}")
+
+
+def _controls(atlas: Atlas) -> str:
+    """Return what the control is, how often it lies below the bare host, and the groups without one."""
+    own = atlas.rows[(atlas.rows["slots"] == SAME) & (atlas.rows["control_verdict"] != "")]
+    below = int((own["difference"] - own["control_difference"] < 0).sum())
+    without = [
+        f"{g.data}, {g.host}" for g in atlas.groups if _rows_of_group(atlas, g)["control_difference"].isna().all()
+    ]
+    told = ["The control of a module is a plain residual block that adds about as many MACs at the same slots"]
+    if below:
+        told.append(
+            f", and {below} of {len(own)} controls lie below the bare host, so a module that beats its control can "
+            "still harm"
+        )
+    told.append(f". No control was trained on: {'; '.join(without)}." if without else ".")
+    return "".join(told)
 
 
 def _single_table(rows: pd.DataFrame) -> str:
@@ -314,7 +354,7 @@ def _protocol(atlas: Atlas) -> list[str]:
 
 def _settings(group: Group) -> str:
     """Return the task and the settings of a group as text."""
-    source = f" from `{' and '.join(group.files)}`" if group.files else ""
+    source = " from " + " and ".join(f"`{name}`" for name in group.files) if group.files else ""
     settings = {**group.settings, **group.settings.get("training", {})}
     shown = [f"{name} {value}" for name, value in settings.items() if name != "training"]
     return ", ".join([f"task `{group.task.partition(':')[0]}`{source}", *shown])
@@ -330,16 +370,19 @@ def _left_out(atlas: Atlas) -> list[str]:
         waiting = [f"{g.data}, {g.host}" for g in atlas.groups if not _is_done(_rows_of_group(atlas, g), of_pass)]
         if waiting:
             lines.append(f"- Not done yet, {of_pass.about}: {'; '.join(waiting)}.")
+    for e in dict.fromkeys(replace(e, module="") for e in atlas.unmeasured):  # one line for each place and reason
+        names = ", ".join(f"`{each.module}`" for each in atlas.unmeasured if replace(each, module="") == e)
+        lines.append(f"- No row of {names} ({e.slots}) on {e.data}, {e.host}: {_one_line(e.reason)}")
     for g in atlas.groups:
-        dims = next(each.dims for each in GROUPS if (each.host, each.data) == (g.host, g.data))
-        failed = {e.module for e in atlas.unmeasured if (e.host, e.data) == (g.host, g.data)}
-        absent = sorted({*list_modules(dims=dims, kind="module")} - {*_rows_of_group(atlas, g)["module"]} - failed)
-        if absent:
-            lines.append(f"- Not measured on {g.data}, {g.host}: {', '.join(f'`{name}`' for name in absent)}.")
-    lines += [
-        f"- `{e.module}` ({e.slots}) on {e.data}, {e.host} could not be measured: {_one_line(e.reason)}"
-        for e in atlas.unmeasured
-    ]
+        own = _rows_of_group(atlas, g)
+        untimed = int(own["latency_ratio"].isna().sum())
+        if untimed == len(own):
+            lines.append(f"- Latency was not measured on {g.data}, {g.host}.")
+        elif untimed:
+            lines.append(
+                f"- Latency of {untimed} of {len(own)} rows on {g.data}, {g.host}: a search times at most "
+                f"{MAX_TIMED} models, the bare host among them, with the first plans of the run."
+            )
     lines.append("- Fusions, necks and heads, compositions of modules, other hyper-parameters, and pretrained hosts.")
     return ["\n".join(lines)]
 

@@ -13,7 +13,19 @@ from nasbench.evidence.atlas import Measured
 from nasbench.evidence.atlas_protocol import SAME
 from nasbench.evidence.rank_agreement import RankAgreement, rank_agreement
 
-__all__ = ["Agreement", "ModuleStanding", "agreements", "at_every_stage", "in_percent", "never_better", "standings"]
+__all__ = [
+    "Agreement",
+    "ModuleStanding",
+    "agreements",
+    "at_every_stage",
+    "in_percent",
+    "never_better",
+    "standings",
+    "twins_by_name",
+]
+
+_FIGURES = ("params", "macs", "difference")
+"""Two modules that are equal in these on every host are one module under two names."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,7 @@ class ModuleStanding:
         strength: The mean over groups of the difference divided by half its interval. It has no unit, so groups with
             different metrics can be averaged.
         rows: Its rows.
+        twins: Names of other modules with the same figures, which this standing counts too.
     """
 
     module: str
@@ -36,6 +49,7 @@ class ModuleStanding:
     worse: int
     strength: float
     rows: pd.DataFrame
+    twins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,18 +72,33 @@ def at_every_stage(rows: pd.DataFrame, dims: int) -> pd.DataFrame:
     return rows[(rows["dims"] == dims) & (rows["slots"] == SAME)]
 
 
+def twins_by_name(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Return each module of the rows with its twins, which have the same figures in the same groups and places.
+
+    Of twins, only one is a key. A layer of timm ("timm/eca") is the twin of the library's own module ("eca").
+    """
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for module, own in rows.groupby("module", sort=True):
+        figures = own.sort_values(["host", "data", "slots"])[["host", "data", "slots", *_FIGURES]]
+        alike.setdefault(tuple(figures.itertuples(index=False, name=None)), []).append(str(module))
+    ordered = (sorted(names, key=lambda name: ("/" in name, name)) for names in alike.values())
+    return {first: tuple(others) for first, *others in ordered}
+
+
 def standings(rows: pd.DataFrame, dims: int) -> list[ModuleStanding]:
-    """Return the standing of each module at every stage, the one to try first in front.
+    """Return the standing of each module at every stage, the one to try first in front. Twins count once.
 
     Modules are sorted by the number of groups with BETTER minus those with WORSE, then by `strength`.
     """
     found = []
-    for module, own in at_every_stage(rows, dims).groupby("module", sort=True):
+    there = at_every_stage(rows, dims)
+    for module, twins in twins_by_name(there).items():
+        own = there[there["module"] == module]
         # an interval of width 0 comes from equal figures of all seeds, and says as little as it can
         half = ((own["high"] - own["low"]) / 2).clip(lower=1e-12)
         counts = [int((own["verdict"] == verdict).sum()) for verdict in ("BETTER", "WORSE")]
         strength = float((own["difference"] / half).mean())
-        found.append(ModuleStanding(str(module), len(own), counts[0], counts[1], strength, own))
+        found.append(ModuleStanding(module, len(own), counts[0], counts[1], strength, own, twins))
     return sorted(found, key=lambda each: (each.worse - each.better, -each.strength, each.module))
 
 
@@ -81,13 +110,16 @@ def never_better(rows: pd.DataFrame, dims: int) -> list[ModuleStanding]:
 
 
 def agreements(rows: pd.DataFrame, dims: int) -> list[Agreement]:
-    """Return, for each two groups, how far they rank the modules of both alike, at every stage."""
+    """Return, for each two groups, how far they rank the modules of both alike, at every stage. Twins count once."""
     own = at_every_stage(rows, dims)
-    columns = {key: part.set_index("module")["difference"] for key, part in own.groupby(["host", "data"], sort=True)}
+    of_group = {key: part.set_index("module") for key, part in own.groupby(["host", "data"], sort=True)}
     found = []
-    for first, second in combinations(columns, 2):
-        both = pd.concat([columns[first], columns[second]], axis=1, join="inner")
-        ranks = rank_agreement(*(both.iloc[:, side].to_numpy(dtype=float) for side in (0, 1)))
+    for first, second in combinations(of_group, 2):
+        pair = pd.concat([of_group[first], of_group[second]])
+        both = list(twins_by_name(pair.loc[pair.index.duplicated(keep=False)].reset_index()))
+        ranks = rank_agreement(
+            *(of_group[key].loc[both, "difference"].to_numpy(dtype=float) for key in (first, second))
+        )
         found.append(Agreement(_key(first), _key(second), ranks))
     return found
 

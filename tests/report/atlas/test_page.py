@@ -74,14 +74,19 @@ def test_the_page_says_what_to_try_first_and_how_sure_that_is(given):
         ("se", "1.10x"), ("cbam", "1.10x"), ("eca", "1.10x"),
     ]  # fmt: skip
     assert "- digits, test_resnet: **BETTER**, gain +0.030 [+0.020, +0.040] in accuracy\n" in images
-    assert "BETTER at a single stage: `caa` (stage2 of test_resnet on digits)." in images
+    assert "BETTER at a single stage: `caa`: stage2 of test_resnet on digits." in images
     series = page.partition("## Series: try these first")[2].partition("## ")[0]
     assert "None of 2 modules is BETTER than the bare host on the one host and data set that was measured." in series
     assert "gain +0.020 [-0.030, +0.070] in mse" in series
     assert "| images | digits, test_convnext | digits, test_resnet | 5 | +0.4 [" in page
-    assert "**Images**: 1 of 5 modules were WORSE in at least one group and BETTER nowhere: `sk` (2 of 2)." in page
-    assert "`timm/halo` (same) on digits, test_resnet could not be measured: RuntimeError: 1 &lt; 2 \\| more" in page
-    assert "Not measured on digits, test_resnet: `additive_attention`" in page
+    assert (
+        "**Images**: 1 of 5 modules is WORSE on some host and data and BETTER on none:\n\n- WORSE on 2 of 2: `sk`."
+        in page
+    )
+    assert "No row of `timm/halo` (same) on digits, test_resnet: RuntimeError: 1 &lt; 2 \\| more" in page
+    assert "- Latency was not measured on digits, test_resnet." in page
+    timed = atlas_page(atlas(row("se", latency_ratio=1.2), row("eca")))
+    assert "Latency of 1 of 2 rows on digits, test_resnet: a search times at most 32 models" in timed
     assert "not measured yet: co2, dlinear; cifar10, test_resnet" in page
 
 
@@ -102,7 +107,22 @@ def test_a_control_is_shown_only_where_its_cost_is_near():
     assert page.count("+0.040 [+0.030, +0.050]") == 1
     assert "At a single stage" not in page
     assert "BETTER at a single stage" not in page
-    assert "in accuracy, and BETTER than a plain block of its cost" in page
+    assert "same slots, and 1 of 1 controls lie below the bare host" in page
+    assert '<td class="number" data-value="-0.03">-0.030</td>' in page, "0.01 - 0.04"
+    assert "No control was trained on: digits, test_resnet." in atlas_page(atlas(row("se")))
+
+
+def test_twins_are_named_together_and_count_once():
+    same = [effect(name, group, 0.03) for name in ("timm/eca", "eca", "se") for group in (A, B)]
+    same[-1] |= {"macs": 2201}  # se costs more on B
+    given = atlas(*same)
+    first, second = standings(given.rows, 2)
+    assert (first.module, first.twins, second.module) == ("eca", ("timm/eca",), "se")
+    assert agreements(given.rows, 2)[0].ranks.plans == 2
+    page = atlas_page(given)
+    assert "1. `eca` (the same as `timm/eca`), 1.10x the MACs" in page
+    assert "Of 2 modules, 2 are BETTER on some host and data" in page
+    assert page.count("<code>timm/eca</code>") == 2, "the table keeps both"
 
 
 def test_an_empty_atlas_has_a_page():
