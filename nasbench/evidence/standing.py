@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from nasbench.evidence.noise import Noise, pooled_noise
 from nasbench.evidence.pairs import item_variance
@@ -21,6 +22,9 @@ The standard error is that of its own difference, from the noise of seeds. A fix
 the difference of two single trainings) leaves plans in that are surely harmful. They make the prior wide, and then
 plans without an effect are called BETTER: in .57 of simulated runs where 4 of 20 plans with 3 seeds are 3 s below and
 none is better. With this limit it is .15 (`scripts/benchmarks/verdicts.py --tables harm`)."""
+
+
+_MOST_ROUNDS = 20  # plans that come and go in turn would never end it
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +68,9 @@ def kept_noise(
     """Return the noise of a run, pooled over the bare backbone and the plans that are not left out.
 
     A module that breaks the network also makes its metric differ far more between seeds. With a few such plans in the
-    pool, no other plan of the run could be decided. `Standing.left_out` depends on the noise in turn, so plans are left
-    out until the rest stays the same. Leaving out by the mean does not make the variance of the rest too small.
+    pool, no other plan of the run could be decided. `Standing.left_out` depends on the noise in turn. So it begins with
+    the median of the plans' own variances, which a few plans cannot change, and goes on with the pool of the rest until
+    the rest stays the same. Leaving out by the mean does not make the variance of the rest too small.
 
     Args:
         plans: The trainings of each plan, without the bare backbone.
@@ -74,13 +79,24 @@ def kept_noise(
         own: Trainings to pool, those of each plan and then those of the bare backbone. None means all trainings.
     """
     own = [*plans, bare] if own is None else own
-    kept = np.ones(len(plans), dtype=bool)
-    while True:
+    every = pooled_noise(own, earlier=earlier)
+    if not every.freedom:
+        return every
+    noise = replace(every, seed_variance=min(every.seed_variance, _median_variance(own, every.seed_variance)))
+    kept: list[bool] = []
+    for _ in range(_MOST_ROUNDS):
+        before, kept = kept, (~standing(plans, bare, noise).left_out).tolist()
+        if kept == before:
+            break
         noise = pooled_noise([one for one, stays in zip(own, [*kept, True], strict=True) if stays], earlier=earlier)
-        stay = kept & ~standing(plans, bare, noise).left_out
-        if (stay == kept).all():
-            return noise
-        kept = stay
+    return noise
+
+
+def _median_variance(plans: Sequence[Trainings], default: float) -> float:
+    """Return the median of the plans' own variances between seeds, each divided by the median of χ²(ν) / ν."""
+    several = [plan for plan in plans if plan.seeds > 1]
+    own = [float(plan.scores.var(ddof=1)) / float(chi2.median(plan.seeds - 1)) * (plan.seeds - 1) for plan in several]
+    return float(np.median(own)) if own else default
 
 
 def standing(plans: Sequence[Trainings], bare: Trainings, noise: Noise) -> Standing:

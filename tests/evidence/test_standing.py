@@ -21,8 +21,11 @@ def test_the_noise_of_a_broken_network_is_not_that_of_others():
     assert (noise.seed_variance, noise.freedom) == (pytest.approx(1.0), 8)
 
 
-def test_plans_are_left_out_until_the_rest_stays_the_same():
-    """With the first pool, s² is 20.8: 3·√(20.8·2/3) = 11.2, so -8 stays. Without the broken plan, it does not."""
+def test_a_plan_that_hides_in_the_noise_that_it_made_is_left_out():
+    """With the pool of all, s² is 20.8: 3·√(20.8·2/3) = 11.2, so -8 and a plan at -9 with a wide spread would stay."""
+    wide = Trainings.of([-29.0, -9.0, 11.0])
+    noise = kept_noise([*NEAR, wide], BARE)
+    assert (noise.seed_variance, noise.freedom) == (pytest.approx(1.0), 8)
     worse = Trainings.of([-9.0, -8.0, -7.0])
     noise = kept_noise([*NEAR, BROKEN, worse], BARE)
     assert (noise.seed_variance, noise.freedom) == (pytest.approx(1.0), 8)
