@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from nasbench.evidence.noise import Noise, pooled_noise
 from nasbench.evidence.pairs import item_variance
@@ -95,7 +95,7 @@ def kept_noise(
 def _median_variance(plans: Sequence[Trainings], default: float) -> float:
     """Return the median of the plans' own variances between seeds, each divided by the median of χ²(ν) / ν."""
     several = [plan for plan in plans if plan.seeds > 1]
-    own = [float(plan.scores.var(ddof=1)) / float(chi2.median(plan.seeds - 1)) * (plan.seeds - 1) for plan in several]
+    own = [float(plan.scores.var(ddof=1)) / float(chdtri(plan.seeds - 1, 0.5)) * (plan.seeds - 1) for plan in several]
     return float(np.median(own)) if own else default
 
 
