@@ -21,8 +21,7 @@ _FAR = 3.0
 The standard error is that of its own difference, from the noise of seeds. A fixed limit (three standard deviations of
 the difference of two single trainings) leaves plans in that are surely harmful. They make the prior wide, and then
 plans without an effect are called BETTER: in .57 of simulated runs where 4 of 20 plans with 3 seeds are 3 s below and
-none is better. With this limit it is .15 (`scripts/benchmarks/verdicts.py --tables harm`)."""
-
+none is better. With this limit it is .12 (`scripts/benchmarks/verdicts.py --tables harm`)."""
 
 _MOST_ROUNDS = 20  # plans that come and go in turn would never end it
 
@@ -83,7 +82,7 @@ def kept_noise(
     if not every.freedom:
         return every
     noise = replace(every, seed_variance=min(every.seed_variance, _median_variance(own, every.seed_variance)))
-    kept: list[bool] = []
+    kept: list[bool] | None = None
     for _ in range(_MOST_ROUNDS):
         before, kept = kept, (~standing(plans, bare, noise).left_out).tolist()
         if kept == before:

@@ -34,6 +34,7 @@ def test_a_plan_that_hides_in_the_noise_that_it_made_is_left_out():
 def test_without_a_plan_far_below_it_is_the_pool_of_all():
     earlier = [Noise(4.0, 6)]
     assert kept_noise(NEAR, BARE, earlier=earlier) == pooled_noise([*NEAR, BARE], earlier=earlier)
+    assert kept_noise([], BARE, earlier=earlier) == pooled_noise([BARE], earlier=earlier)
     assert np.isnan(kept_noise([Trainings.of([0.0])], Trainings.of([1.0])).seed_variance)
 
 
